@@ -1,0 +1,251 @@
+"""Bring a Hugging Face repository: its weights once, its config and tokenizer, nothing else."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from server.errors import SourceError
+from server.registry.cache import require_space
+from server.registry.manifest import sha256_of
+from server.registry.progress import Progress
+from server.registry.sources_schema import HubSource
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import ModelInfo
+
+_SMALL_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
+_PICKLES = (".bin", ".pth", ".pt")
+_POLL_S = 0.2
+
+
+def fetch_repository(source: HubSource, folder: Path, progress: Progress) -> dict[str, str]:
+    """Download what serving needs of a repository.
+
+    Whole files of this commit that are in ``folder`` already are not fetched again.
+
+    Args:
+        source: Repository and revision.
+        folder: Where to; made if need be. Kept by the caller when this fails.
+        progress: Told of the bytes.
+
+    Returns:
+        ``{"commit": …}``: the commit that the revision points to now.
+
+    Raises:
+        SourceError: No network, no such repository or revision, no permission, no space, no
+            weights in it, or a file that differs from what the hub says of it.
+    """
+    import huggingface_hub
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    with _hub_errors(source):
+        api = huggingface_hub.HfApi(endpoint=endpoint)
+        info = api.model_info(source.hub, revision=source.revision, files_metadata=True)
+        sizes = _choose_files(source, info)
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_fragments(folder)
+        total = sum(sizes.values())
+        done = _bytes_below(folder)
+        require_space(folder, max(0, total - done))
+        with _watched(folder, f"download {source.hub}", total, progress):
+            huggingface_hub.snapshot_download(
+                source.hub,
+                revision=info.sha,
+                local_dir=folder,
+                allow_patterns=[_literal(name) for name in sizes],
+                endpoint=endpoint,
+                tqdm_class=_silent_bar(),
+            )
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    _drop_strangers(folder, sizes)
+    _verify(source, info, folder, progress)
+    return {"commit": info.sha or ""}
+
+
+def _choose_files(source: HubSource, info: ModelInfo) -> dict[str, int]:
+    """Names and bytes: safetensors or else pickles, with what stands beside them at the top."""
+    files = {
+        sibling.rfilename: sibling.size or 0
+        for sibling in info.siblings or []
+        # Sub-folders hold other formats of the same weights ("original/", "onnx/").
+        if len(PurePosixPath(sibling.rfilename).parts) == 1
+    }
+    # "consolidated" are Meta's and Mistral's own shards of weights that stand there twice.
+    names = [name for name in files if not name.startswith("consolidated")]
+    weights = [name for name in names if name.endswith(".safetensors")]
+    weights = weights or [name for name in names if name.endswith(_PICKLES)]
+    if not weights:
+        hint = ""
+        if any(name.endswith(".gguf") for name in names):
+            hint = " It has GGUF files; download one into a folder and use a directory source."
+        raise SourceError(f"{source.hub} holds no safetensors weights at its top.{hint}")
+    if "config.json" not in files:
+        hint = " It is an adapter." if "adapter_config.json" in files else ""
+        raise SourceError(f"{source.hub} holds no config.json, so it is no whole model.{hint}")
+    small = [name for name in names if name.endswith(_SMALL_FILES)]
+    return {name: files[name] for name in sorted({*weights, *small})}
+
+
+def _verify(source: HubSource, info: ModelInfo, folder: Path, progress: Progress) -> None:
+    """Compare large files with the checksums that the hub states."""
+    sums = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs is not None}
+    present = {path.name: path for path in folder.iterdir() if path.name in sums}
+    progress.start("verify download", sum(path.stat().st_size for path in present.values()), "B")
+    try:
+        for name, path in present.items():
+            if sha256_of(path, progress) != sums[name]:
+                path.unlink()
+                raise SourceError(
+                    f"{name} of {source.hub} arrived damaged: its SHA-256 is not {sums[name]}. "
+                    "Try again; only this file is downloaded anew."
+                )
+    finally:
+        progress.finish()
+
+
+def _drop_fragments(folder: Path) -> None:
+    """The hub's client keeps whole files, and begins a file that was cut off anew elsewhere."""
+    for path in folder.rglob("*.incomplete"):
+        path.unlink(missing_ok=True)
+
+
+def _drop_strangers(folder: Path, wanted: dict[str, int]) -> None:
+    """A continued download may hold files of the commit that the branch pointed to before."""
+    for path in folder.iterdir():
+        if path.is_file() and path.name not in wanted:
+            path.unlink()
+
+
+def _literal(name: str) -> str:
+    """A file name as a pattern that matches itself alone."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)
+
+
+def _silent_bar() -> Any:
+    from huggingface_hub.utils import tqdm as hub_bar  # type: ignore[attr-defined]
+
+    class Silent(hub_bar):
+        """The hub's own bars would draw over ours."""
+
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs | {"disable": True})  # type: ignore[no-untyped-call]
+
+    return Silent
+
+
+@contextmanager
+def _watched(folder: Path, title: str, total: int, progress: Progress) -> Iterator[None]:
+    """Report the bytes that have reached the disk while the block runs.
+
+    What lies in the folder is the same whatever way the hub's client downloads, and counts a
+    continued download right.
+    """
+    progress.start(title, total, "B")
+    stop = threading.Event()
+    seen = 0
+
+    def look() -> None:
+        nonlocal seen
+        now = min(_bytes_below(folder), total)
+        if now > seen:
+            progress.advance(now - seen)
+            seen = now
+
+    def watch() -> None:
+        while not stop.wait(_POLL_S):
+            look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+        look()
+        progress.finish()
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            if path.is_file() and path.suffix not in (".lock", ".metadata"):
+                # Blocks, not length: clients may reserve a file's full length at once.
+                total += min(path.stat().st_size, path.stat().st_blocks * 512)
+        except OSError:
+            continue  # renamed in between
+    return total
+
+
+@contextmanager
+def _hub_errors(source: HubSource) -> Iterator[None]:
+    """Translate the hub client's errors; the disk's are left to the caller."""
+    try:
+        yield
+    except Exception as error:
+        message = _explain(source, error)
+        if message is None:
+            raise
+        raise SourceError(message) from error
+
+
+def _explain(source: HubSource, error: Exception) -> str | None:
+    """What to say of an error, or None for one that is not the hub's or the network's."""
+    from huggingface_hub import errors
+
+    name = source.hub
+    where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    match error:
+        case errors.GatedRepoError():
+            return (
+                f"{name} is gated: accept its licence at {where}/{name}, then set HF_TOKEN to a "
+                "token of the account that did."
+            )
+        case errors.RepositoryNotFoundError():
+            return (
+                f"{name} was not found on the hub. Check its name; if it is private, set HF_TOKEN "
+                "to a token that may read it."
+            )
+        case errors.RevisionNotFoundError():
+            return f"{name} has no revision '{source.revision}'."
+        case errors.HfHubHTTPError():
+            return _status_message(name, error.response.status_code, error)
+        case errors.HFValidationError():
+            return f"{name}: {error}"
+    return _unreachable(name, where, error) if _is_network_error(error) else None
+
+
+def _is_network_error(error: Exception) -> bool:
+    """Offline in one of the ways that the hub's client and its HTTP library report it."""
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
+        return True
+    if isinstance(error, OSError):
+        # With another errno it is the disk's: full, read-only, no permission.
+        return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
+    return type(error).__module__.startswith("http")
+
+
+def _status_message(name: str, status: int, error: Exception) -> str:
+    if status in (401, 403):
+        return (
+            f"The hub refuses access to {name} ({status}). Accept its licence on its page if it "
+            "has one, and set HF_TOKEN to a token that may read it."
+        )
+    return f"The hub answered {status} for {name}. Try again later. It said: {error}"
+
+
+def _unreachable(name: str, where: str, error: Exception) -> str:
+    return (
+        f"{name} is not in the cache, and {where} cannot be reached ({type(error).__name__}: "
+        f"{error}). Check the network, or use a directory or package source. Files that "
+        "have arrived whole are kept for the next attempt."
+    )

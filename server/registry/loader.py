@@ -1,0 +1,124 @@
+"""``model_registry.yaml`` → ``Registry``, or every mistake in it at once, each with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from server.errors import Problem, RegistryError
+from server.registry.plain_words import explain
+from server.registry.schema import TEMPLATES_CONTEXT, ModelEntry, Registry, name_clashes
+from server.registry.sources_schema import DirectorySource
+from server.registry.yaml_tree import Location, YamlMistakeError, YamlTree
+
+_WHOLE_FILE = "file"
+
+
+def load_registry(path: Path, *, known_templates: Collection[str] | None = None) -> Registry:
+    """Read a registry file.
+
+    Args:
+        path: The YAML file. Relative directories of sources start at its folder.
+        known_templates: Ids of the prompt formats, ``auto`` among them; None leaves the
+            ``template`` fields unchecked.
+
+    Returns:
+        The registry; directories of its sources are absolute.
+
+    Raises:
+        RegistryError: The file can't be read or has mistakes; carries all of them, by line.
+    """
+    tree = _parse(path, _read(path))
+    problems = [
+        (line, _dotted(location), f"'{key}' is given twice")
+        for line, location, key in tree.duplicate_keys
+    ]
+    problems += [(tree.line(spot), _dotted(spot), text) for spot, text in _clashes(tree.data)]
+    registry = None
+    try:
+        registry = Registry.model_validate(tree.data, context={TEMPLATES_CONTEXT: known_templates})
+    except ValidationError as error:
+        for details in error.errors():
+            # The clashes of names are found above already, with their lines.
+            if details["type"] != "duplicate_names":
+                spot, field, message = explain(details)
+                problems.append((tree.line(spot), _dotted(field), message))
+    if registry is None or problems:
+        ordered = sorted(problems, key=lambda problem: problem[0])
+        raise RegistryError([Problem(f"{path}:{line}", *rest) for line, *rest in ordered])
+    return _with_absolute_directories(registry, path.absolute().parent)
+
+
+def registry_schema(*, known_templates: Collection[str] | None = None) -> dict[str, Any]:
+    """JSON Schema of the registry file, for editors that complete and check it.
+
+    Args:
+        known_templates: Ids of the prompt formats; given, ``template`` is one of them.
+    """
+    schema = Registry.model_json_schema()
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+    schema["title"] = "Corral model registry"
+    if known_templates is not None:
+        template = schema["$defs"][ModelEntry.__name__]["properties"]["template"]
+        template["enum"] = sorted(known_templates)
+    return schema
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        message = "does not exist; give the registry's path with --registry or CORRAL_REGISTRY"
+    except IsADirectoryError:
+        message = "is a folder; give the path of the YAML file itself"
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.start})"
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+    raise RegistryError([Problem(str(path), _WHOLE_FILE, message)])
+
+
+def _parse(path: Path, text: str) -> YamlTree:
+    try:
+        tree = YamlTree(text)
+    except YamlMistakeError as mistake:
+        line, message = mistake.line, mistake.message
+    else:
+        if isinstance(tree.data, dict):
+            return tree
+        line, message = 1, "must be a mapping with the field 'models'"
+        if tree.data is None:
+            message = "is empty; it needs the field 'models' with at least one model"
+    raise RegistryError([Problem(f"{path}:{line}", _WHOLE_FILE, message)])
+
+
+def _clashes(data: dict[Any, Any]) -> Iterator[tuple[list[str | int], str]]:
+    """Names used twice, looked for in the raw data: other mistakes must not hide them."""
+    models = data.get("models")
+    if not isinstance(models, list):
+        return
+    names = []
+    for model in models:
+        entry = model if isinstance(model, dict) else {}
+        aliases = entry.get("aliases")
+        names.append([entry.get("id"), *(aliases if isinstance(aliases, list) else [])])
+    for clash in name_clashes(names):
+        field = ["id"] if clash.position == 0 else ["aliases", clash.position - 1]
+        yield ["models", clash.model, *field], clash.message
+
+
+def _dotted(location: Location) -> str:
+    return ".".join(str(step) for step in location) or _WHOLE_FILE
+
+
+def _with_absolute_directories(registry: Registry, folder: Path) -> Registry:
+    def absolute(entry: ModelEntry) -> ModelEntry:
+        if not isinstance(entry.source, DirectorySource):
+            return entry
+        directory = (folder / entry.source.directory).resolve()
+        return entry.model_copy(update={"source": DirectorySource(directory=directory)})
+
+    return registry.model_copy(update={"models": [absolute(e) for e in registry.models]})

@@ -1,0 +1,246 @@
+"""What may stand in ``model_registry.yaml``, as pydantic models; the docstrings reach editors.
+
+Every field's docstring is its description in ``corral models schema``. Optional engine and
+sampling values are None when the file leaves them open: the machine or the request decides then.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Collection, Iterable
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from server.errors import ModelNotFound
+from server.registry.sources_schema import Source
+from server.registry.values import ByteSize, Section, StopString
+
+TEMPLATES_CONTEXT = "known_templates"
+"""Key of the validation context under which the ids of the prompt formats are handed in."""
+
+ModelName = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$")
+]
+Penalty = Annotated[StrictFloat, Field(ge=-2, le=2)]
+Count = Annotated[StrictInt, Field(ge=1)]
+
+
+class EngineKey(NamedTuple):
+    """Names one engine: entries with equal keys share weights, KV cache and process."""
+
+    source: str
+    """The source's key."""
+    settings: str
+    """The engine settings as canonical JSON."""
+
+
+class Context(Section):
+    """How much of a conversation the model sees."""
+
+    length: Count | None = None
+    """Tokens of prompt and answer together. Left out: the model's own maximum. Never more."""
+    overflow: Literal["error", "drop_oldest"] = "error"
+    """What happens to a conversation that does not fit: error refuses it as OpenAI does,
+    drop_oldest leaves out the oldest turns and says so in the response."""
+
+
+class Sampling(Section):
+    """Values used where a request leaves its own out."""
+
+    temperature: Annotated[StrictFloat, Field(ge=0, le=2)] | None = None
+    """Randomness from 0 (always the likeliest token) to 2."""
+    top_p: Annotated[StrictFloat, Field(gt=0, le=1)] | None = None
+    """Sample from the likeliest tokens that together hold this probability."""
+    top_k: Annotated[StrictInt, Field(ge=-1)] | None = None
+    """Sample from this many of the likeliest tokens; -1 for all."""
+    min_p: Annotated[StrictFloat, Field(ge=0, le=1)] | None = None
+    """Leave out tokens less likely than this share of the likeliest one's probability."""
+    max_tokens: Count | None = None
+    """Longest answer, in tokens. Left out: whatever the context still holds."""
+    repetition_penalty: Annotated[StrictFloat, Field(gt=0, le=10)] | None = None
+    """Above 1 makes tokens of prompt and answer less likely to come again."""
+    presence_penalty: Penalty | None = None
+    """OpenAI's presence penalty, -2 to 2."""
+    frequency_penalty: Penalty | None = None
+    """OpenAI's frequency penalty, -2 to 2."""
+    seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
+    """Seed for repeatable sampling."""
+
+    @field_validator("top_k")
+    @classmethod
+    def _top_k_is_not_zero(cls, top_k: int | None) -> int | None:
+        if top_k == 0:
+            raise PydanticCustomError("top_k", "must be -1 (all tokens) or at least 1")
+        return top_k
+
+
+class EngineSettings(Section):
+    """How the model runs. What is left out is chosen at load by what the machine is."""
+
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] | None = None
+    """Number format of the weights; auto takes the one they are stored in."""
+    quantization: str | None = Field(default=None, min_length=1, max_length=50)
+    """vLLM's quantization method, such as awq, gptq or fp8, where the weights need it said."""
+    kv_cache: ByteSize | None = None
+    """Memory for the KV cache, such as 512MiB or 8GB."""
+    max_num_seqs: Count | None = None
+    """Most requests computed at the same time."""
+    max_num_batched_tokens: Count | None = None
+    """Most tokens computed in one step."""
+    tensor_parallel_size: Count = 1
+    """GPUs that share each layer."""
+    pipeline_parallel_size: Count = 1
+    """Groups of GPUs that share the layers, one group after another."""
+    gpu_memory_utilization: Annotated[StrictFloat, Field(gt=0, le=1)] | None = None
+    """Share of each GPU's memory this model may use, weights and KV cache together."""
+    compile: StrictBool | None = None
+    """Compile the model for speed (a longer start) or not."""
+    threads: Count | None = None
+    """CPU threads for the computation (CPU engine only)."""
+    executor: Literal["uni", "mp", "ray"] | None = None
+    """Where the model's workers run: uni in the engine's own process, mp one process for each,
+    ray on a Ray cluster."""
+    start_method: Literal["fork", "spawn"] | None = None
+    """How the engine's process is started."""
+    prefix_caching: StrictBool | None = None
+    """Keep the KV cache of common prompt beginnings."""
+    extra: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further arguments of vLLM's AsyncEngineArgs by name, handed over as they are and not
+    checked here. The escape hatch: prefer the named settings above."""
+
+
+class ModelEntry(Section):
+    """One model as clients see it."""
+
+    id: ModelName
+    """Name that clients ask for: letters, digits and . _ : / - , beginning with one of the
+    first two."""
+    description: str = Field(default="", max_length=2000)
+    """One sentence for people who choose a model."""
+    aliases: list[ModelName] = Field(default_factory=list)
+    """Further names for the same entry."""
+    source: Source
+    """Where the files come from: exactly one of directory, hub, package."""
+    template: str = Field(default="auto", min_length=1, max_length=100)
+    """Prompt format the model was trained on; auto is the chat template in its own files."""
+    history: Literal["turns", "fold", "none"] = "turns"
+    """How earlier turns are put to a model trained on single turns: turns repeats the format,
+    fold writes them as text into one instruction, none leaves them out."""
+    system: str | None = None
+    """System message for conversations that bring none."""
+    context: Context = Field(default_factory=Context)
+    """Context length and what happens beyond it."""
+    sampling: Sampling = Field(default_factory=Sampling)
+    """Sampling values for requests that leave them out."""
+    stop: list[StopString] = Field(default_factory=list, max_length=16)
+    """Strings that end an answer, beside those of the prompt format."""
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    """How the model runs."""
+    load: Literal["startup", "on_demand"] = "startup"
+    """Load when the server starts, or at the first request."""
+
+    @field_validator("template")
+    @classmethod
+    def _template_is_known(cls, template: str, info: ValidationInfo) -> str:
+        known: Collection[str] | None = (info.context or {}).get(TEMPLATES_CONTEXT)
+        if known is not None and template not in known:
+            raise PydanticCustomError(
+                "template_unknown",
+                "{reason}",
+                {"reason": f"unknown template '{template}'{suggestion(template, known)}"},
+            )
+        return template
+
+    @property
+    def engine_key(self) -> EngineKey:
+        """Equal for entries that can share one engine: same source, same engine settings."""
+        settings = json.dumps(self.engine.model_dump(mode="json"), sort_keys=True)
+        return EngineKey(self.source.key, settings)
+
+
+class Registry(Section):
+    """The models of one server."""
+
+    version: Literal[1] = 1
+    """Version of this file's format."""
+    models: list[ModelEntry] = Field(min_length=1)
+    """The models, the first being the one shown first."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Registry:
+        names = [[entry.id, *entry.aliases] for entry in self.models]
+        clashes = [clash.message for clash in name_clashes(names)]
+        if clashes:
+            reason = {"reason": "; ".join(clashes)}
+            raise PydanticCustomError("duplicate_names", "{reason}", reason)
+        return self
+
+    def resolve(self, name: str) -> ModelEntry:
+        """Find an entry by id or alias (exact, case-sensitive).
+
+        Raises:
+            ModelNotFound: No entry has this name.
+        """
+        for entry in self.models:
+            if name == entry.id or name in entry.aliases:
+                return entry
+        raise ModelNotFound(name)
+
+    def engine_groups(self) -> dict[EngineKey, list[ModelEntry]]:
+        """Entries that share one engine, in the file's order."""
+        groups: dict[EngineKey, list[ModelEntry]] = {}
+        for entry in self.models:
+            groups.setdefault(entry.engine_key, []).append(entry)
+        return groups
+
+
+class NameClash(NamedTuple):
+    """A name that an earlier entry, or the same one, already has."""
+
+    model: int
+    """Index of the entry, from 0."""
+    position: int
+    """0 for the id, n for the n-th alias."""
+    message: str
+
+
+def name_clashes(names: Iterable[Iterable[Any]]) -> list[NameClash]:
+    """Find ids and aliases used more than once.
+
+    Args:
+        names: For each entry its id and then its aliases; what isn't text is passed over.
+    """
+    owners: dict[str, int] = {}
+    clashes = []
+    for model, entry_names in enumerate(names):
+        for position, name in enumerate(entry_names):
+            if not isinstance(name, str):
+                continue
+            owner = owners.setdefault(name, model)
+            first = owner == model and list(entry_names).index(name) == position
+            if not first:
+                whose = "this model" if owner == model else f"models.{owner}"
+                message = f"the name '{name}' is already used by {whose}"
+                clashes.append(NameClash(model, position, message))
+    return clashes
+
+
+def suggestion(word: str, known: Iterable[str]) -> str:
+    """`` (did you mean 'x'?)`` for the closest known word, or the known ones in short."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
+    if close:
+        return f" (did you mean '{close[0]}'?)"
+    return f" (known: {', '.join(choices)})" if choices else ""

@@ -1,0 +1,67 @@
+"""Every registry that is shipped or shown loads, and says what its comments say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from server.registry import HubSource, PackageSource, Registry, load_registry
+
+ROOT = Path(__file__).parents[3]
+EXAMPLES = sorted((ROOT / "examples" / "registry").glob("*.yaml"))
+GUIDE = ROOT / "docs" / "adding-a-model.md"
+SNIPPETS = re.findall(r"^```yaml\n(.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_the_shipped_registry(templates: frozenset[str]) -> None:
+    registry = load_registry(ROOT / "model_registry.yaml", known_templates=templates)
+    summary = {
+        m.id: (m.template, m.context.overflow, m.sampling.model_dump(exclude_none=True))
+        for m in registry.models
+    }
+    base = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 256}
+    assert list(summary.items()) == [
+        ("smollm2-135m-instruct", ("auto", "error", {"temperature": 0.2, "top_p": 0.9})),
+        ("smollm2-135m-raw", ("raw", "error", base)),
+        ("smollm2-135m-dialogue", ("dialogue", "drop_oldest", base)),
+    ]
+    chat = registry.resolve("HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert chat is registry.models[0]
+    assert isinstance(chat.source, PackageSource)
+    assert chat.source.sha256 is not None
+    assert all(m.load == "startup" and m.context.length is None for m in registry.models)
+    assert len(registry.engine_groups()) == 1
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_examples(path: Path, templates: frozenset[str]) -> None:
+    load_registry(path, known_templates=templates)
+
+
+def test_the_examples_are_all_there() -> None:
+    assert [path.name for path in EXAMPLES] == ["directory.yaml", "gpu-herd.yaml", "minimal.yaml"]
+
+
+def test_the_herd_loads_on_demand_and_spans_the_sizes(templates: frozenset[str]) -> None:
+    path = ROOT / "examples" / "registry" / "gpu-herd.yaml"
+    registry: Registry = load_registry(path, known_templates=templates)
+    assert all(isinstance(m.source, HubSource) for m in registry.models)
+    assert {m.load for m in registry.models} == {"on_demand"}
+    sizes = {m.id: m.engine.tensor_parallel_size for m in registry.models}
+    assert {sizes[f"llama-{size}"] for size in ("7b", "13b")} == {1}
+    assert (sizes["llama-30b"], sizes["llama-65b"], sizes["llama-2-70b-chat"]) == (2, 4, 4)
+    used = {m.template for m in registry.models}
+    assert {"raw", "dialogue", "alpaca", "vicuna-v1.1", "llama-2", "llama-3", "koala"} <= used
+
+
+def test_the_guide_has_snippets() -> None:
+    assert len(SNIPPETS) == 4
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS)
+def test_the_guides_snippets(snippet: str, tmp_path: Path, templates: frozenset[str]) -> None:
+    path = tmp_path / "model_registry.yaml"
+    path.write_text(snippet, encoding="utf-8")
+    load_registry(path, known_templates=templates)
