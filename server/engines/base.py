@@ -1,0 +1,170 @@
+"""The seam between a request's life and whatever generates its tokens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+FinishReason = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What an engine is asked to host. ``None`` means: chosen at load by `plan.plan_engine`.
+
+    Args:
+        name: For logs and errors; the id of the first registry entry that uses the engine.
+        model_dir: Directory with safetensors, config.json and a tokenizer.
+        max_model_len: Longest prompt + completion, in tokens.
+        weight_bytes: Size of the weights in memory.
+        kv_bytes_per_token: KV cache bytes that one token of context takes, all layers.
+        architecture: The Hugging Face class name, such as ``LlamaForCausalLM``.
+        kv_cache_bytes: KV cache size.
+        threads: OpenMP threads of the engine (CPU only).
+        compile: True to use torch.compile (and CUDA graphs on a GPU).
+        executor: ``uni`` runs the model in the engine's process, ``mp`` in processes of its own.
+        start_method: How the engine's process is made.
+        extra: Further vLLM ``AsyncEngineArgs`` by name, handed on as they are.
+    """
+
+    name: str
+    model_dir: Path
+    max_model_len: int
+    weight_bytes: int
+    kv_bytes_per_token: int
+    architecture: str = ""
+    dtype: str | None = None
+    quantization: str | None = None
+    kv_cache_bytes: int | None = None
+    max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    tensor_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    gpu_memory_utilization: float | None = None
+    compile: bool | None = None
+    threads: int | None = None
+    executor: Literal["uni", "mp", "ray"] | None = None
+    start_method: Literal["forkserver", "fork", "spawn"] | None = None
+    prefix_caching: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSettings:
+    """How tokens are drawn and when generation ends; vLLM's ``SamplingParams`` without vLLM.
+
+    Args:
+        max_tokens: Most tokens to generate, at least 1.
+        top_k: Keep the k likeliest tokens; 0 keeps all.
+        logprobs: Log-probabilities of this many likeliest tokens beside the drawn one; None: none.
+        stop: Strings that end generation; neither they nor a part of them is returned.
+        stop_token_ids: Tokens that end generation besides the model's own EOS.
+    """
+
+    max_tokens: int
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    logprobs: int | None = None
+    logit_bias: Mapping[int, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One prompt to be continued.
+
+    Args:
+        request_id: Unique among all running requests (vLLM aborts by it).
+        prompt_token_ids: The exact prompt, BOS included.
+    """
+
+    request_id: str
+    prompt_token_ids: Sequence[int]
+    sampling: SamplingSettings
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One token with its log-probability (natural logarithm)."""
+
+    token_id: int
+    token: str
+    logprob: float
+
+
+@dataclass(frozen=True, slots=True)
+class PositionLogprobs:
+    """The drawn token of one position, and the likeliest ones there, best first."""
+
+    drawn: TokenLogprob
+    top: tuple[TokenLogprob, ...]
+
+
+@dataclass(slots=True)
+class Delta:
+    """What one engine step added to one choice.
+
+    Args:
+        index: The choice, from 0 to n - 1.
+        text: New text, already free of stop strings; may be empty.
+        token_ids: New tokens; several when the consumer was slower than the engine.
+        finish_reason: Set on the last delta of a choice.
+        stop_reason: The stop string or token id that ended the choice, None for EOS.
+        logprobs: One entry a new token, when asked for.
+        cached_tokens: Prompt tokens whose KV cache was found in the prefix cache.
+    """
+
+    index: int
+    text: str
+    token_ids: Sequence[int]
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None
+    logprobs: tuple[PositionLogprobs, ...] | None = None
+    cached_tokens: int = 0
+
+
+class Engine(Protocol):
+    """A loaded model, or one that can be loaded.
+
+    Every method is called on the event loop of the server.
+    """
+
+    async def start(self) -> None:
+        """Load and warm up; returns when the first request can be answered at full speed.
+
+        Raises:
+            EngineDied: The engine did not come up; the message names the cause.
+        """
+
+    def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        """Yield deltas until every choice has a finish_reason.
+
+        Closing or cancelling the iterator aborts the request in the engine.
+
+        Raises:
+            InvalidRequest: The engine refuses the request's values.
+            GenerationFailed: This request failed; others go on.
+            EngineDied: The engine is gone.
+        """
+
+    async def stop(self) -> None:
+        """End the engine and free what it holds; safe to call at any time, and twice."""
+
+    @property
+    def alive(self) -> bool:
+        """False once the engine's process is known to have ended."""
+
+    def describe(self) -> Mapping[str, str]:
+        """The settings in use, by name, for ``corral doctor`` and the logs."""

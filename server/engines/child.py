@@ -1,0 +1,71 @@
+"""The first lines that run in an engine's own process, before any of vLLM's.
+
+Kept free of heavy imports: under ``spawn`` this module is what the new process loads first.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSettings:
+    """What an engine's process must know of the server that made it.
+
+    Args:
+        server_pid: Process to follow into the grave.
+        log_file: Receives stdout and stderr of the process, appended.
+    """
+
+    server_pid: int
+    log_file: Path | None
+
+
+def main(target: Callable[..., None], kwargs: Mapping[str, Any], settings: ChildSettings) -> None:
+    """Run ``target(**kwargs)`` in a process that cannot outlive the server."""
+    die_with(settings.server_pid)
+    if settings.log_file is not None:
+        _redirect_output(settings.log_file)
+    # Ctrl-C in a terminal reaches the whole process group; ending engines is the server's work.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    target(**kwargs)
+
+
+def die_with(pid: int) -> None:
+    """End this process, without clean-up, as soon as ``pid`` has ended.
+
+    A pidfd and a thread rather than ``PR_SET_PDEATHSIG``: that one fires when the *thread* that
+    made the process ends, and engines are started from worker threads.
+    """
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:  # already gone
+        os._exit(1)
+    threading.Thread(
+        target=_wait_and_exit, args=(handle,), name="die-with-server", daemon=True
+    ).start()
+
+
+def _wait_and_exit(handle: int) -> None:
+    poller = select.poll()
+    poller.register(handle, select.POLLIN)
+    poller.poll()
+    # The model's own worker processes (tensor parallel) notice this process's end by their pipes.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _redirect_output(log_file: Path) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    handle = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    os.close(handle)

@@ -1,0 +1,299 @@
+"""`Engine` over vLLM's ``AsyncLLM`` (the only module of the server's process that imports vllm).
+
+The engine's process is made under our own start method and entry point (`child.main`), so that it
+dies with the server and logs to a file of its own. Measured facts behind each step: vLLM 0.32.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from server.engines import child
+from server.engines.base import (
+    Delta,
+    EngineSpec,
+    FinishReason,
+    GenerationRequest,
+    PositionLogprobs,
+    SamplingSettings,
+    TokenLogprob,
+)
+from server.engines.plan import EnginePlan
+from server.errors import EngineDied, GenerationFailed, InvalidRequest
+
+if TYPE_CHECKING:
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+# vLLM reads process-wide state (os.environ, current config) while it builds an engine.
+_LOAD_LOCK = threading.Lock()
+# Longest a stopping engine may take before its process is killed; below 10 s vLLM leaks threads.
+_STOP_TIMEOUT_S = 10.0
+_LOG_TAIL_LINES = 12
+_FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
+_PRELOAD = ["vllm.v1.engine.core", "vllm.model_executor.models.llama", "server.engines.cpu_worker"]
+_ENVIRONMENT = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "INFO",  # engines log to their files; the server's own level is below
+    # The logprobs sampler is torch.compile'd even in eager mode: 16 s at its first use, and the end
+    # of the engine where there is no compiler.
+    "TORCH_COMPILE_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def prepare(*, forkserver: bool) -> None:
+    """Make this process ready to load engines; call once, early, before vllm is imported.
+
+    With ``forkserver`` a helper process is started that imports vLLM while the server does, and
+    from which engines are then forked in seconds. It has no threads and no client connections,
+    which makes the fork safe; it ends with the server.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if forkserver:
+        multiprocessing.forkserver.set_forkserver_preload(_PRELOAD)
+        multiprocessing.forkserver.ensure_running()
+    # In this process vLLM only speaks up when something is wrong.
+    os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+
+
+class VllmEngine:
+    """One base model in one vLLM engine.
+
+    Args:
+        spec: What to host.
+        plan: How, decided for this machine.
+        log_file: Receives the engine process's output; its last lines explain a failed load.
+    """
+
+    def __init__(self, spec: EngineSpec, plan: EnginePlan, *, log_file: Path | None = None) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._log_file = log_file
+        self._llm: AsyncLLM | None = None
+        self._processes: list[BaseProcess] = []
+
+    async def start(self) -> None:
+        """Load in a thread, then send one request of each kind that compiles something at first."""
+        try:
+            self._llm = await asyncio.to_thread(self._load)
+            await self._warm_up()
+        except asyncio.CancelledError:
+            self._kill()
+            raise
+        except Exception as error:
+            await self.stop()
+            cause = self._cause(error)
+            raise EngineDied(f"'{self._spec.name}' could not be loaded: {cause}") from error
+
+    async def stop(self) -> None:
+        """Shut down in a thread: on the event loop it would hang running generators for good."""
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
+        self._kill()
+
+    @property
+    def alive(self) -> bool:
+        return self._llm is not None and not self._llm.errored
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of the engine's processes."""
+        return tuple(process.pid for process in self._processes if process.pid is not None)
+
+    def describe(self) -> Mapping[str, str]:
+        return {choice.name: f"{choice.value} ({choice.reason})" for choice in self._plan.choices}
+
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
+        """See `Engine.generate`."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        llm = self._llm
+        if llm is None:
+            raise EngineDied(f"The engine of '{self._spec.name}' is not running.")
+        try:
+            outputs = llm.generate(
+                tokens_input(list(request.prompt_token_ids)),
+                _sampling_params(request.sampling),
+                request.request_id,
+            )
+            async with contextlib.aclosing(outputs):
+                async for output in outputs:
+                    cached = output.num_cached_tokens or 0
+                    for completion in output.outputs:
+                        yield _delta(completion, cached)
+        except VLLMClientError as error:
+            raise InvalidRequest(str(error)) from error
+        except EngineDeadError as error:
+            how = "ended unexpectedly" if self._llm is llm else "was stopped"
+            raise EngineDied(f"The engine of '{self._spec.name}' {how}.") from error
+        except EngineGenerateError as error:
+            raise GenerationFailed(f"The engine failed on this request: {error}") from error
+
+    def _load(self) -> AsyncLLM:
+        with _LOAD_LOCK, _environment(self._plan):
+            from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.v1.engine.async_llm import AsyncLLM
+
+            config = AsyncEngineArgs(**self._plan.engine_args).create_engine_config()
+            with self._processes_of_ours():
+                return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+
+    @contextlib.contextmanager
+    def _processes_of_ours(self) -> Iterator[None]:
+        """Have vLLM make its engine process our way."""
+        from vllm.v1.engine import utils
+
+        original = utils.get_mp_context
+        context = _EngineContext(
+            self._plan.start_method,
+            child.ChildSettings(server_pid=os.getpid(), log_file=self._log_file),
+            self._processes,
+        )
+        utils.get_mp_context = lambda: context
+        try:
+            yield
+        finally:
+            utils.get_mp_context = original
+
+    async def _warm_up(self) -> None:
+        for number, logprobs in enumerate((None, 1)):
+            sampling = SamplingSettings(
+                max_tokens=2, ignore_eos=True, temperature=1.0, top_p=0.9, logprobs=logprobs
+            )
+            request = GenerationRequest(
+                request_id=f"warm-up-{number}", prompt_token_ids=[5] * 8, sampling=sampling
+            )
+            async for _ in self.generate(request):
+                pass
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+        self._processes.clear()
+
+    def _cause(self, error: Exception) -> str:
+        """The error, and what the engine's process last logged about it."""
+        text = str(error).strip() or type(error).__name__
+        if self._log_file is None or not self._log_file.exists():
+            return text
+        lines = self._log_file.read_text(errors="replace").splitlines()
+        # vLLM logs every traceback line with its own prefix; the exception itself stands last.
+        causes = [line for line in lines[-200:] if "Error: " in line]
+        last = causes[-1].split("] ", 1)[-1].strip() if causes else ""
+        return f"{last or text} (log: {self._log_file})"
+
+
+class _EngineContext:
+    """A multiprocessing context whose processes begin in `child.main`.
+
+    vLLM asks its context for ``Process`` alone when it starts an engine of a text model.
+    """
+
+    def __init__(
+        self, method: str, settings: child.ChildSettings, processes: list[BaseProcess]
+    ) -> None:
+        self._context = multiprocessing.get_context(method)
+        self._settings = settings
+        self._processes = processes
+
+    def Process(  # noqa: N802  # the name vLLM calls
+        self, *, target: Callable[..., None], name: str, kwargs: Mapping[str, Any]
+    ) -> BaseProcess:
+        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
+            target=child.main,
+            name=name,
+            kwargs={"target": target, "kwargs": kwargs, "settings": self._settings},
+        )
+        self._processes.append(process)
+        return process
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._context, name)
+
+
+@contextlib.contextmanager
+def _environment(plan: EnginePlan) -> Iterator[None]:
+    """What a spawned engine inherits: its own log level, and compilation if it is to compile."""
+    before = dict(os.environ)
+    os.environ["VLLM_LOGGING_LEVEL"] = _ENVIRONMENT["VLLM_LOGGING_LEVEL"]
+    if plan.compile:
+        os.environ.pop("TORCH_COMPILE_DISABLE", None)
+    try:
+        yield
+    finally:
+        for name in ("VLLM_LOGGING_LEVEL", "TORCH_COMPILE_DISABLE"):
+            if name in before:
+                os.environ[name] = before[name]
+
+
+def _sampling_params(sampling: SamplingSettings) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=sampling.n,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=sampling.seed,
+        max_tokens=sampling.max_tokens,
+        min_tokens=sampling.min_tokens,
+        stop=list(sampling.stop) or None,
+        stop_token_ids=list(sampling.stop_token_ids) or None,
+        ignore_eos=sampling.ignore_eos,
+        logprobs=sampling.logprobs,
+        logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
+        output_kind=RequestOutputKind.DELTA,
+        skip_clone=True,
+    )
+
+
+def _delta(completion: Any, cached_tokens: int) -> Delta:
+    reason: str | None = completion.finish_reason
+    if reason == "error":
+        raise GenerationFailed("The engine failed on this request.")
+    return Delta(
+        index=completion.index,
+        text=completion.text,
+        token_ids=completion.token_ids,
+        finish_reason=None if reason is None else _FINISH.get(reason, "abort"),
+        stop_reason=completion.stop_reason,
+        logprobs=_logprobs(completion),
+        cached_tokens=cached_tokens,
+    )
+
+
+def _logprobs(completion: Any) -> tuple[PositionLogprobs, ...] | None:
+    if completion.logprobs is None:
+        return None
+    return tuple(
+        _position(drawn, table)
+        for drawn, table in zip(completion.token_ids, completion.logprobs, strict=True)
+    )
+
+
+def _position(drawn: int, table: Mapping[int, Any]) -> PositionLogprobs:
+    ranked = sorted(table.items(), key=lambda item: item[1].rank)
+    tokens = {
+        token_id: TokenLogprob(token_id, entry.decoded_token or "", entry.logprob)
+        for token_id, entry in ranked
+    }
+    return PositionLogprobs(drawn=tokens[drawn], top=tuple(tokens.values()))
