@@ -1,0 +1,184 @@
+"""Registry entries, their formatters and the engines behind them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engines.base import Engine, EngineSpec
+from server.engines.pool import EngineSlot, Report
+from server.prompts.catalog import get_format
+from server.prompts.formatter import Formatter
+from server.prompts.tokenizer import PromptTokenizer
+from server.registry.inspect import ModelInfo, describe_model, resolve_context_length
+from server.registry.progress import Progress
+from server.registry.schema import ModelEntry, Registry
+from server.registry.sources import ModelStore
+
+# Makes and starts the engine of a spec; `Report` is told what it is doing.
+EngineFactory = Callable[[EngineSpec, Report], Awaitable[Engine]]
+# A progress display for one model's files.
+ProgressFactory = Callable[[str], Progress]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """What is known once a model's files are on disk."""
+
+    directory: Path
+    info: ModelInfo
+    tokenizer: PromptTokenizer
+
+
+class Weights:
+    """The files behind one or more entries, fetched once."""
+
+    def __init__(self, entry: ModelEntry, store: ModelStore, progress: ProgressFactory) -> None:
+        self._entry = entry
+        self._store = store
+        self._progress = progress
+        self._lock = asyncio.Lock()
+        self._files: ModelFiles | None = None
+
+    async def files(self) -> ModelFiles:
+        """Fetch, verify and prepare where needed.
+
+        Raises:
+            SourceError: They cannot be had.
+        """
+        async with self._lock:
+            if self._files is None:
+                self._files = await asyncio.to_thread(self._prepare)
+            return self._files
+
+    def _prepare(self) -> ModelFiles:
+        directory = self._store.prepare(self._entry.source, self._progress(self._entry.id))
+        return ModelFiles(
+            directory, describe_model(directory), PromptTokenizer.from_directory(directory)
+        )
+
+
+class HostedModel:
+    """One registry entry, ready to render, with the engine that it may share with others.
+
+    Args:
+        entry: The registry entry.
+        weights: Its files.
+        slot: Its engine.
+    """
+
+    def __init__(self, entry: ModelEntry, weights: Weights, slot: EngineSlot) -> None:
+        self.entry = entry
+        self.slot = slot
+        self._weights = weights
+        self._formatter: Formatter | None = None
+        self._context_length = 0
+
+    async def formatter(self) -> Formatter:
+        """The formatter of this entry; fetches the tokenizer where needed."""
+        if self._formatter is None:
+            files = await self._weights.files()
+            self._context_length = resolve_context_length(self.entry, files.info)
+            self._formatter = Formatter(
+                get_format(self.entry.template),
+                files.tokenizer,
+                history=self.entry.history,
+                default_system=self.entry.system,
+            )
+        return self._formatter
+
+    @property
+    def context_length(self) -> int:
+        """Longest prompt + completion in tokens; 0 before `formatter` has fetched the files."""
+        return self._context_length
+
+
+class Herd:
+    """Every model of a registry.
+
+    Args:
+        registry: What there is.
+        store: Where model files come from.
+        make_engine: Makes and starts engines.
+        progress: Draws the progress of fetching.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        store: ModelStore,
+        make_engine: EngineFactory,
+        progress: ProgressFactory,
+    ) -> None:
+        self.registry = registry
+        self._make_engine = make_engine
+        self._models: dict[str, HostedModel] = {}
+        weights_by_source: dict[str, Weights] = {}
+        for key, entries in registry.engine_groups().items():
+            weights = weights_by_source.setdefault(key.source, Weights(entries[0], store, progress))
+            slot = self._slot(entries, weights)
+            for entry in entries:
+                self._models[entry.id] = HostedModel(entry, weights, slot)
+
+    def resolve(self, name: str) -> HostedModel:
+        """The model with this id or alias.
+
+        Raises:
+            ModelNotFound: There is none.
+        """
+        return self._models[self.registry.resolve(name).id]
+
+    def models(self) -> list[HostedModel]:
+        """All models, in the order of the registry."""
+        return [self._models[entry.id] for entry in self.registry.models]
+
+    def load_at_startup(self) -> list[asyncio.Task[Engine]]:
+        """Begin loading every engine that some entry wants at start."""
+        wanted = {
+            model.slot.name: model.slot for model in self.models() if model.entry.load == "startup"
+        }
+        return [slot.begin_loading() for slot in wanted.values()]
+
+    async def close(self) -> None:
+        """Stop every engine."""
+        slots = {id(model.slot): model.slot for model in self.models()}
+        await asyncio.gather(*(slot.close() for slot in slots.values()))
+
+    def _slot(self, entries: list[ModelEntry], weights: Weights) -> EngineSlot:
+        async def load(report: Report) -> Engine:
+            report("fetching the model's files")
+            files = await weights.files()
+            report("starting the engine")
+            return await self._make_engine(engine_spec(entries, files), report)
+
+        return EngineSlot(entries[0].id, load)
+
+
+def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
+    """What the engine that ``entries`` share must host: the longest of their contexts."""
+    settings = entries[0].engine
+    info = files.info
+    return EngineSpec(
+        name=entries[0].id,
+        model_dir=files.directory,
+        max_model_len=max(resolve_context_length(entry, info) for entry in entries),
+        weight_bytes=info.weight_bytes,
+        kv_bytes_per_token=info.kv_bytes_per_token(),
+        architecture=info.architecture,
+        dtype=settings.dtype,
+        quantization=settings.quantization,
+        kv_cache_bytes=settings.kv_cache,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        tensor_parallel_size=settings.tensor_parallel_size,
+        pipeline_parallel_size=settings.pipeline_parallel_size,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
+        compile=settings.compile,
+        threads=settings.threads,
+        executor=settings.executor,
+        start_method=settings.start_method,
+        prefix_caching=settings.prefix_caching,
+        extra=settings.extra,
+    )

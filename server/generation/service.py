@@ -1,0 +1,242 @@
+"""From a call to a stream of deltas: everything between the wire and the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from server.engines.base import Delta, GenerationRequest, SamplingSettings
+from server.errors import InvalidRequest, Overloaded
+from server.generation.assembler import polish
+from server.generation.herd import Herd, HostedModel
+from server.generation.window import Window, fit, fit_text
+from server.prompts.conversation import Message, parse_messages
+from server.prompts.formatter import Formatter, Prompt
+
+# OpenAI's default of the legacy completions endpoint.
+_COMPLETION_MAX_TOKENS = 16
+# Text above this many characters is rendered in a thread: tokenising it would stall every stream.
+_LARGE_TEXT = 20_000
+# Most stop strings that a caller may send (OpenAI: 4; clients such as Continue send more).
+_MOST_STOPS = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOverrides:
+    """What a caller said of sampling; None leaves the registry's value, else OpenAI's default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int | None = None
+    logprobs: int | None = None
+    ignore_eos: bool | None = None
+    logit_bias: Mapping[int, float] | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatCall:
+    """A chat completion to be made."""
+
+    model: str
+    messages: Sequence[Mapping[str, Any]]
+    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    template_kwargs: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionCall:
+    """One prompt to be continued: text, or token ids."""
+
+    model: str
+    prompt: str | Sequence[int]
+    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedRequest:
+    """A call that is rendered, fits, and only waits for its engine.
+
+    Args:
+        markers: The format's and the registry's own stop strings (without the caller's).
+    """
+
+    model: HostedModel
+    window: Window
+    request: GenerationRequest
+    markers: tuple[str, ...]
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.request.prompt_token_ids)
+
+
+class GenerationService:
+    """Runs requests on a herd.
+
+    Args:
+        herd: The models.
+        load_wait_seconds: Longest a request waits for its model to load.
+        max_running: Requests that may be under way at once; more are refused.
+    """
+
+    def __init__(self, herd: Herd, *, load_wait_seconds: float, max_running: int) -> None:
+        self.herd = herd
+        self._load_wait_seconds = load_wait_seconds
+        self._max_running = max_running
+        self._running = 0
+
+    async def prepare_chat(self, call: ChatCall) -> PreparedRequest:
+        """Resolve, render and fit a conversation.
+
+        Raises:
+            ModelNotFound: No such model.
+            InvalidRequest: The messages or settings are wrong.
+            ContextLengthExceeded: The conversation does not fit.
+        """
+        model = self.herd.resolve(call.model)
+        messages = parse_messages(call.messages)
+        formatter = await model.formatter()
+        size = sum(len(message.text) for message in messages)
+        if size > _LARGE_TEXT:
+            window = await asyncio.to_thread(_fit_chat, model, formatter, messages, call)
+        else:
+            window = _fit_chat(model, formatter, messages, call)
+        return _prepared(model, window, call.sampling)
+
+    async def prepare_completion(self, call: CompletionCall) -> PreparedRequest:
+        """Resolve and fit a prompt.
+
+        Raises:
+            ModelNotFound, InvalidRequest, ContextLengthExceeded: As `prepare_chat`.
+        """
+        model = self.herd.resolve(call.model)
+        formatter = await model.formatter()
+        if isinstance(call.prompt, str):
+            render = formatter.render_text
+            large = len(call.prompt) > _LARGE_TEXT
+            prompt = await asyncio.to_thread(render, call.prompt) if large else render(call.prompt)
+        else:
+            prompt = _prompt_of_ids(formatter, call.prompt)
+        if not prompt.token_ids:
+            raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
+        window = fit_text(
+            prompt,
+            context=model.context_length,
+            max_tokens=call.sampling.max_tokens,
+            default_max_tokens=model.entry.sampling.max_tokens or _COMPLETION_MAX_TOKENS,
+        )
+        return _prepared(model, window, call.sampling)
+
+    async def run(self, prepared: PreparedRequest) -> AsyncGenerator[Delta, None]:
+        """Yield the deltas of a prepared request; closing it aborts in the engine.
+
+        Raises:
+            Overloaded: Too many requests are under way.
+            ModelLoading, ModelFailed: The engine is not there.
+            GenerationFailed, EngineDied: See `Engine.generate`.
+        """
+        if self._running >= self._max_running:
+            raise Overloaded(
+                f"The server is handling {self._running} requests, which is its limit. "
+                "Retry after a moment.",
+                retry_after=1.0,
+            )
+        self._running += 1
+        try:
+            slot = prepared.model.slot
+            async with slot.lease(wait_seconds=self._load_wait_seconds) as engine:
+                deltas = polish(
+                    engine.generate(prepared.request), prepared.window.prompt, prepared.markers
+                )
+                async with aclosing(deltas):
+                    async for delta in deltas:
+                        yield delta
+        finally:
+            self._running -= 1
+
+
+def _fit_chat(
+    model: HostedModel, formatter: Formatter, messages: Sequence[Message], call: ChatCall
+) -> Window:
+    def render(kept: Sequence[Message]) -> Prompt:
+        return formatter.render(
+            kept,
+            add_generation_prompt=call.add_generation_prompt,
+            continue_final_message=call.continue_final_message,
+            template_kwargs=call.template_kwargs,
+        )
+
+    return fit(
+        messages,
+        render,
+        formatter.estimate_turn_tokens,
+        context=model.context_length,
+        max_tokens=call.sampling.max_tokens,
+        default_max_tokens=model.entry.sampling.max_tokens,
+        overflow=model.entry.context.overflow,
+    )
+
+
+def _prompt_of_ids(formatter: Formatter, ids: Sequence[int]) -> Prompt:
+    bare = formatter.render_text("")
+    wrong = next((i for i in ids if not 0 <= i < formatter.tokenizer.vocab_size), None)
+    if wrong is not None:
+        raise InvalidRequest(
+            f"Token id {wrong} is outside the model's vocabulary of "
+            f"{formatter.tokenizer.vocab_size} tokens.",
+            param="prompt",
+        )
+    return Prompt(
+        text=formatter.tokenizer.decode(ids, skip_special_tokens=False),
+        token_ids=list(ids),
+        stop=bare.stop,
+        stop_token_ids=bare.stop_token_ids,
+        strip_leading_space=False,
+    )
+
+
+def _prepared(model: HostedModel, window: Window, overrides: SamplingOverrides) -> PreparedRequest:
+    prompt = window.prompt
+    markers = (*prompt.stop, *model.entry.stop)
+    stop = tuple(dict.fromkeys((*markers, *overrides.stop)))
+    if len(overrides.stop) > _MOST_STOPS:
+        raise InvalidRequest(f"Send at most {_MOST_STOPS} stop strings.", param="stop")
+    if "" in stop:
+        raise InvalidRequest("A stop string must not be empty.", param="stop")
+    defaults = model.entry.sampling.model_dump(exclude_none=True)
+    said = {
+        item.name: value
+        for item in fields(SamplingOverrides)
+        if (value := getattr(overrides, item.name)) is not None
+    }
+    merged = defaults | said
+    # vLLM writes "all tokens" as 0; its HTTP API and others also as -1.
+    if merged.get("top_k") == -1:
+        merged["top_k"] = 0
+    merged |= {
+        "max_tokens": window.max_tokens,
+        "stop": stop,
+        "stop_token_ids": tuple(dict.fromkeys((*prompt.stop_token_ids, *overrides.stop_token_ids))),
+    }
+    request = GenerationRequest(
+        request_id=uuid.uuid4().hex,
+        prompt_token_ids=prompt.token_ids,
+        sampling=SamplingSettings(**merged),
+    )
+    return PreparedRequest(model=model, window=window, request=request, markers=markers)
