@@ -1,0 +1,91 @@
+"""API keys: one dependency that guards every route."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from fastapi import Request
+
+from server.errors import CorralError
+
+# Answered without a key: load balancers and container health checks have none.
+PUBLIC_PATHS = frozenset({"/health"})
+
+
+class Unauthorized(CorralError):
+    """No key, or not one of ours.
+
+    Args:
+        message: What to send, without repeating a secret.
+        code: ``invalid_api_key`` when a key was sent, None otherwise.
+    """
+
+    def __init__(self, message: str, *, code: str | None) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class KeyRing:
+    """The accepted keys; with none, every request is let in.
+
+    Keys are compared as SHA-256 digests in constant time, every one of them each time, so that the
+    time taken tells neither a key's beginning nor its place in the list.
+    """
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = tuple(_digest(key) for key in keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def check(self, key: str) -> None:
+        """Let ``key`` in.
+
+        Raises:
+            Unauthorized: It is empty or unknown.
+        """
+        if not self._digests:
+            return
+        if not key:
+            raise Unauthorized(
+                "You didn't provide an API key. Send it as 'Authorization: Bearer YOUR_KEY' (the "
+                "api_key of an OpenAI client).",
+                code=None,
+            )
+        digest = _digest(key)
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not any(matches):
+            raise Unauthorized(
+                f"Incorrect API key provided: {_masked(key)}. Ask the operator of this server for "
+                "one.",
+                code="invalid_api_key",
+            )
+
+
+async def require_key(request: Request) -> None:
+    """The dependency: Bearer, ``api-key`` or ``x-api-key``.
+
+    Raises:
+        Unauthorized: See `KeyRing.check`.
+    """
+    if request.url.path in PUBLIC_PATHS:
+        return
+    ring: KeyRing = request.app.state.keys
+    ring.check(_sent_key(request))
+
+
+def _sent_key(request: Request) -> str:
+    scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return credentials.strip()
+    return request.headers.get("x-api-key") or request.headers.get("api-key") or ""
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode()).digest()
+
+
+def _masked(key: str) -> str:
+    return f"{key[:3]}***{key[-2:]}" if len(key) >= 12 else "***"

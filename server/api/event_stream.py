@@ -1,0 +1,110 @@
+"""Server-sent events from an iterator of encoded frames, and what to do when the client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+T = TypeVar("T")
+Encode = Callable[[], AsyncGenerator[bytes, None]]
+
+# Proxies close connections that are silent for a minute; comments keep them open.
+KEEP_ALIVE_S = 15.0
+_COMMENT = b": keep-alive\n\n"
+_HEADERS = {
+    "cache-control": "no-cache",
+    # nginx would otherwise collect the stream before passing it on.
+    "x-accel-buffering": "no",
+}
+
+
+class ClientLeft(Exception):
+    """The client closed the connection before there was an answer."""
+
+
+class EventStream(Response):
+    """Sends frames as they come; when the client leaves, the iterator is closed at once.
+
+    Each frame is one or more complete events as bytes. The iterator must end by itself: errors
+    inside a stream are events, not exceptions.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        frames: AsyncGenerator[bytes, None],
+        headers: Mapping[str, str] | None = None,
+        *,
+        keep_alive_seconds: float = KEEP_ALIVE_S,
+    ) -> None:
+        super().__init__(headers=_HEADERS | dict(headers or {}))
+        del self.headers["content-length"]
+        self._frames = frames
+        self._keep_alive_seconds = keep_alive_seconds
+        self._sent_at = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        await send(start)
+        self._sent_at = time.monotonic()
+        watchers = [
+            asyncio.create_task(_disconnected(receive)),
+            asyncio.create_task(self._keep_alive(send)),
+        ]
+        sending = asyncio.create_task(self._send_frames(send))
+        try:
+            await asyncio.wait([sending, *watchers], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sending, *watchers):
+                task.cancel()
+            results = await asyncio.gather(sending, *watchers, return_exceptions=True)
+            await self._frames.aclose()
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _send_frames(self, send: Send) -> None:
+        async for frame in self._frames:
+            await send({"type": "http.response.body", "body": frame, "more_body": True})
+            self._sent_at = time.monotonic()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _keep_alive(self, send: Send) -> None:
+        while True:
+            wait = self._sent_at + self._keep_alive_seconds - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            else:
+                await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+                self._sent_at = time.monotonic()
+
+
+async def until_disconnect(request: Request, work: Awaitable[T]) -> T:
+    """``work``'s result; cancels it when the client leaves.
+
+    Raises:
+        ClientLeft: The client closed the connection first.
+    """
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.create_task(_disconnected(request.receive))
+    try:
+        await asyncio.wait([task, watcher], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientLeft
+    finally:
+        for pending in (task, watcher):
+            pending.cancel()
+        await asyncio.gather(task, watcher, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,32 @@
+"""``/health``, ``/version`` and the OpenAPI description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from server import __version__
+from server.api.dependencies import Service
+
+router = APIRouter(tags=["server"])
+
+
+@router.get("/health")
+async def health(service: Service) -> dict[str, Any]:
+    """200 as soon as the server answers; says of each model whether it is ready."""
+    models = {model.entry.id: model.slot.state.status for model in service.herd.models()}
+    return {"status": "ok", "models": models}
+
+
+@router.get("/version")
+async def version() -> dict[str, str]:
+    """The server's version."""
+    return {"version": __version__}
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> dict[str, Any]:
+    """The OpenAPI description of this server."""
+    description: dict[str, Any] = request.app.openapi()
+    return description

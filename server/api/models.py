@@ -1,0 +1,45 @@
+"""``GET /v1/models`` and ``GET /v1/models/{model}``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from server.api.dependencies import Service
+from server.generation.herd import HostedModel
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.get("")
+async def list_models(request: Request, service: Service) -> dict[str, Any]:
+    """Every model of the registry, loaded or not."""
+    created: int = request.app.state.started
+    return {
+        "object": "list",
+        "data": [model_body(model, created) for model in service.herd.models()],
+    }
+
+
+@router.get("/{model:path}")
+async def get_model(request: Request, model: str, service: Service) -> dict[str, Any]:
+    """One model, by id or alias."""
+    return model_body(service.herd.resolve(model), request.app.state.started)
+
+
+def model_body(model: HostedModel, created: int) -> dict[str, Any]:
+    """OpenAI's model object, with what this server knows besides."""
+    entry, state = model.entry, model.slot.state
+    return {
+        "id": entry.id,
+        "object": "model",
+        "created": created,
+        "owned_by": "corral",
+        "description": entry.description,
+        "aliases": entry.aliases,
+        "template": entry.template,
+        "max_model_len": model.context_length or entry.context.length,
+        "status": state.status,
+        "status_detail": state.detail or None,
+    }

@@ -1,0 +1,51 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from server.api.schemas.common import GenerationBody
+from server.errors import InvalidRequest
+from server.generation.service import ChatCall
+
+
+class ChatBody(GenerationBody):
+    """A chat completion request.
+
+    Messages stay plain dicts: the formatter's parser knows their shapes and names the faulty part.
+    """
+
+    messages: list[dict[str, Any]]
+    max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    def call(self) -> ChatCall:
+        """The call this body asks for.
+
+        Raises:
+            InvalidRequest: Fields contradict each other.
+        """
+        self.check_stream_options()
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest(
+                "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
+            )
+        continues = bool(self.continue_final_message)
+        generation_prompt = self.add_generation_prompt
+        return ChatCall(
+            model=self.model,
+            messages=self.messages,
+            sampling=self.overrides(
+                max_tokens=self.max_completion_tokens or self.max_tokens,
+                logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            ),
+            add_generation_prompt=not continues if generation_prompt is None else generation_prompt,
+            continue_final_message=continues,
+            template_kwargs=self.chat_template_kwargs,
+        )

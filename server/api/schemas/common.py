@@ -1,0 +1,154 @@
+"""What chat and text completions share."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from server.errors import UnsupportedField
+from server.generation.service import SamplingOverrides
+
+_INT64 = 2**63
+
+# Fields of OpenAI's and vLLM's APIs that change nothing about a text completion here: accepted.
+WITHOUT_EFFECT = frozenset(
+    {
+        "metadata",
+        "parallel_tool_calls",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+        "verbosity",
+    }
+)
+# Values of otherwise refused fields that ask for nothing special.
+_NEUTRAL: Mapping[str, Collection[Any]] = {
+    "allowed_token_ids": ([],),
+    "bad_words": ([],),
+    "best_of": (1,),
+    "echo": (False,),
+    "include_stop_str_in_output": (False,),
+    "length_penalty": (1, 1.0),
+    "modalities": (["text"],),
+    "priority": (0,),
+    "response_format": ({"type": "text"},),
+    "return_token_ids": (False,),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "suffix": ("",),
+    "tool_choice": ("none",),
+    "use_beam_search": (False,),
+}
+# Fields that would change the answer and are not obeyed yet: refused by name.
+REFUSED = frozenset(_NEUTRAL) | {
+    "audio",
+    "cache_salt",
+    "chat_template",
+    "documents",
+    "function_call",
+    "functions",
+    "guided_choice",
+    "guided_grammar",
+    "guided_json",
+    "guided_regex",
+    "prediction",
+    "prompt_logprobs",
+    "reasoning_effort",
+    "structured_outputs",
+    "tools",
+    "truncate_prompt_tokens",
+    "web_search_options",
+}
+
+
+class StreamOptions(BaseModel):
+    """OpenAI's ``stream_options``, with vLLM's addition."""
+
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+
+
+class GenerationBody(BaseModel):
+    """Fields of both endpoints. Unknown ones are kept, to be reported."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    model: Annotated[str, Field(min_length=1)]
+    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
+    presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] | None = None
+    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
+    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    ignore_eos: bool | None = None
+    stop: str | list[str] | None = None
+    stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    def ignored_fields(self) -> list[str]:
+        """Names nobody knows, sorted; raises for known ones that are not obeyed.
+
+        Raises:
+            UnsupportedField: A field that would change the answer is not obeyed by this server.
+        """
+        extra = self.model_extra or {}
+        for name in sorted(extra.keys() & REFUSED):
+            value = extra[name]
+            if value is not None and value not in _NEUTRAL.get(name, ()):
+                raise UnsupportedField(
+                    f"'{name}' is not supported by this server. Leave it out.",
+                    param=name,
+                    code="unsupported_parameter",
+                )
+        return sorted(extra.keys() - REFUSED - WITHOUT_EFFECT)
+
+    def check_stream_options(self) -> None:
+        """``stream_options`` only goes with ``stream: true``, as OpenAI has it."""
+        if self.stream_options is not None and not self.stream:
+            raise UnsupportedField(
+                "'stream_options' is only allowed when 'stream' is true.", param="stream_options"
+            )
+
+    def overrides(self, *, max_tokens: int | None, logprobs: int | None) -> SamplingOverrides:
+        """The sampling part of this body."""
+        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+        return SamplingOverrides(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            min_p=self.min_p,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+            max_tokens=max_tokens,
+            min_tokens=self.min_tokens,
+            ignore_eos=self.ignore_eos,
+            logit_bias=self._logit_bias(),
+            logprobs=logprobs,
+            stop=stop,
+            stop_token_ids=tuple(self.stop_token_ids or ()),
+            n=self.n or 1,
+        )
+
+    def _logit_bias(self) -> dict[int, float] | None:
+        try:
+            return {int(key): bias for key, bias in (self.logit_bias or {}).items()} or None
+        except ValueError:
+            raise UnsupportedField(
+                "The keys of 'logit_bias' must be token ids.", param="logit_bias"
+            ) from None

@@ -1,0 +1,102 @@
+"""Where the parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Iterable
+
+from fastapi import APIRouter, Depends, FastAPI
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from server import __version__
+from server.api import chat, completions, error_handlers, health, models
+from server.api.auth import KeyRing, require_key
+from server.api.body_limit import BodyLimit
+from server.api.event_stream import ClientLeft
+from server.generation.herd import Herd
+from server.generation.service import GenerationService
+
+# Nginx's status for "client closed request"; nobody is left to read it, the access log is.
+_CLIENT_CLOSED = 499
+
+
+def create_app(
+    herd: Herd,
+    *,
+    keys: Iterable[str] = (),
+    load_wait_seconds: float = 600.0,
+    max_running: int = 512,
+    max_body_bytes: int = 32 << 20,
+) -> ASGIApp:
+    """The server as an ASGI application; its lifespan loads and stops the engines.
+
+    Args:
+        herd: The models to serve.
+        keys: Accepted API keys; none lets everybody in.
+        load_wait_seconds: Longest a request waits for its model to load.
+        max_running: Requests under way at once.
+        max_body_bytes: Largest request body.
+    """
+    app = FastAPI(
+        title="Corral",
+        version=__version__,
+        lifespan=_lifespan,
+        dependencies=[Depends(require_key)],
+        # Served by a route of ours instead, so that the same dependency guards them.
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        middleware=[Middleware(BodyLimit, limit=max_body_bytes)],
+    )
+    app.state.keys = KeyRing(keys)
+    app.state.herd = herd
+    app.state.service = GenerationService(
+        herd, load_wait_seconds=load_wait_seconds, max_running=max_running
+    )
+    app.state.started = int(time.time())
+    error_handlers.install(app)
+    app.add_exception_handler(ClientLeft, _client_left)
+    openai = APIRouter()
+    for module in (chat, completions, models):
+        openai.include_router(module.router)
+    app.include_router(openai, prefix="/v1")
+    # Some clients take a base URL without /v1.
+    app.include_router(openai, include_in_schema=False)
+    app.include_router(health.router)
+    return _with_cors(app)
+
+
+def _with_cors(app: ASGIApp) -> ASGIApp:
+    """Outside of everything, so that errors of every kind carry CORS headers too."""
+    return CORSMiddleware(
+        app,
+        allow_origins=["*"],
+        allow_methods=["*"],
+        # Reflects whatever a preflight asks for: the SDKs send x-stainless-* headers.
+        allow_headers=["*"],
+        expose_headers=["*"],
+        max_age=86_400,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
+    herd: Herd = app.state.herd
+    loads = herd.load_at_startup()
+    try:
+        yield
+    finally:
+        for task in loads:
+            task.cancel()
+        await asyncio.gather(*loads, return_exceptions=True)
+        await herd.close()
+
+
+async def _client_left(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_CLOSED)
