@@ -112,7 +112,7 @@ class EngineSettings(Section):
     executor: Literal["uni", "mp", "ray"] | None = None
     """Where the model's workers run: uni in the engine's own process, mp one process for each,
     ray on a Ray cluster."""
-    start_method: Literal["fork", "spawn"] | None = None
+    start_method: Literal["forkserver", "fork", "spawn"] | None = None
     """How the engine's process is started."""
     prefix_caching: StrictBool | None = None
     """Keep the KV cache of common prompt beginnings."""
