@@ -10,10 +10,15 @@ import select
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+# How soon an orphan notices where it has to look for itself.
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +50,33 @@ def die_with(pid: int) -> None:
     A pidfd and a thread rather than ``PR_SET_PDEATHSIG``: that one fires when the *thread* that
     made the process ends, and engines are started from worker threads.
     """
+    wait: Callable[[], None]
     try:
         handle = os.pidfd_open(pid)
-    except OSError:  # already gone
+    except ProcessLookupError:  # already gone
         os._exit(1)
-    threading.Thread(
-        target=_wait_and_exit, args=(handle,), name="die-with-server", daemon=True
-    ).start()
+    except OSError:  # an old kernel, or a sandbox that forbids the call
+        wait = partial(_poll_proc, pid)
+    else:
+        wait = partial(_poll_handle, handle)
+    threading.Thread(target=_exit_after, args=(wait,), name="die-with-server", daemon=True).start()
 
 
-def _wait_and_exit(handle: int) -> None:
+def _exit_after(wait: Callable[[], None]) -> None:
+    wait()
+    # The model's own worker processes (tensor parallel) notice this process's end by their pipes.
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _poll_handle(handle: int) -> None:
     poller = select.poll()
     poller.register(handle, select.POLLIN)
     poller.poll()
-    # The model's own worker processes (tensor parallel) notice this process's end by their pipes.
-    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _poll_proc(pid: int) -> None:
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(_POLL_S)
 
 
 def _redirect_output(log_file: Path) -> None:
