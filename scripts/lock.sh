@@ -1,0 +1,63 @@
+#!/bin/sh
+# Writes requirements/{cpu,gpu,dev}.txt from pyproject.toml (`make lock`): every package of an
+# environment, pinned, for Python 3.11 to 3.13 on x86-64 Linux. Wheels only, so that an install never
+# calls a compiler. No index or host is written: pip uses the one it is configured with.
+#
+#   UPGRADE=1 make lock     takes the newest versions; without it, pins stay where they still fit
+set -eu
+cd "$(dirname "$0")/.."
+uv=${UV:-.venv/bin/uv}
+out=requirements
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+
+# The lock is for one platform, so its marker says nothing and is taken out of every line.
+platform="implementation_name == 'cpython' and platform_machine == 'x86_64' and sys_platform == 'linux'"
+pypy="platform_python_implementation != 'PyPy'"
+
+# compile NAME ARGUMENTS...: resolve into requirements/NAME.txt
+compile() {
+    name=$1
+    shift
+    "$uv" pip compile --quiet --universal --only-binary :all: --no-header --no-emit-index-url \
+        --no-emit-find-links --annotation-style line ${UPGRADE:+--upgrade} "$@" \
+        --output-file "$out/$name.txt"
+    sed -e "s/ and $pypy//" -e "s/ *; $platform//" -e "s/ and $platform//" \
+        -e 's/ *# via/  # via/' \
+        -e "s|-r $tmp/dev.in|corral (dev)|" -e 's/corral (pyproject.toml)/corral/' "$out/$name.txt" >"$tmp/lock"
+    {
+        echo "# Made by 'make lock' from pyproject.toml; do not edit. Linux x86-64, CPython 3.11 to 3.13."
+        cat "$tmp/lock"
+    } >"$out/$name.txt"
+}
+
+compile cpu pyproject.toml "$out/torch-cpu.in" --extra cpu --excludes "$out/excluded-cpu.txt"
+
+# The GPU build takes the CPU build's versions wherever vLLM lets it: uv prefers what the file holds.
+names() { sed -n 's/^\([a-z0-9._-]*\)==.*/\1/p' "$@"; }
+touch "$out/gpu.txt"
+names "$out/cpu.txt" >"$tmp/cpu.names"
+sed 's/==.*//' "$out/gpu.txt" | grep -vxFf "$tmp/cpu.names" >"$tmp/gpu.names" || true
+{
+    cat "$out/cpu.txt"
+    grep -E "^($(paste -sd'|' "$tmp/gpu.names" | sed 's/^$/none/'))==" "$out/gpu.txt" || true
+} >"$tmp/preferred"
+cp "$tmp/preferred" "$out/gpu.txt"
+compile gpu pyproject.toml --extra gpu
+
+# The tools fit both, and dev.txt holds only what neither build brings.
+python3 - >"$tmp/dev.in" <<'PY'
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+print(*project["optional-dependencies"]["dev"], sep="\n")
+PY
+sed 's/ *#.*//' "$out/cpu.txt" >"$tmp/constraints"
+compile dev "$tmp/dev.in" --constraints "$tmp/constraints"
+names "$out/gpu.txt" | sort | comm -12 - "$tmp/cpu.names" | sed 's/.*/^&==/' >"$tmp/both"
+grep -vf "$tmp/both" "$out/dev.txt" >"$tmp/dev" && cat "$tmp/dev" >"$out/dev.txt"
+
+for name in cpu gpu dev; do
+    echo "$out/$name.txt: $(names "$out/$name.txt" | sort -u | grep -c .) packages"
+done
