@@ -98,13 +98,19 @@ def _cgroup_cpu_quota() -> float | None:
 
 
 def _cgroup_memory() -> tuple[int | None, int]:
-    """Limit (None without one) and use in bytes of the cgroup, v2."""
+    """Limit (None without one) and use in bytes of the cgroup, v2.
+
+    The page cache counts as use there, though it gives way to whoever needs memory; after a
+    model's files were read it holds nearly all there is.
+    """
     try:
         limit = (_CGROUP / "memory.max").read_text().strip()
         used = int((_CGROUP / "memory.current").read_text())
+        figures = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        cache = sum(int(figures.get(name, 0)) for name in ("active_file", "inactive_file"))
     except (OSError, ValueError):
         return None, 0
-    return (None if limit == "max" else int(limit)), used
+    return (None if limit == "max" else int(limit)), max(0, used - cache)
 
 
 def _cpu_info() -> tuple[str, frozenset[str]]:

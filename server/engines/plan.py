@@ -23,6 +23,7 @@ CPU_WEIGHT_COPIES = 2
 CPU_KV_SHARE = 0.25
 CPU_KV_MAX_SEQUENCES = 16
 KV_BLOCK_TOKENS = 128
+CUDA_MEMORY_SHARE = 0.9
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -65,36 +66,46 @@ def plan_engine(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
     return _plan_cuda(spec, hardware) if hardware.gpus else _plan_cpu(spec, hardware)
 
 
-def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
-    choices = [Choice("device", "cpu", "no NVIDIA GPU answers")]
+class _Choices:
+    """Collects the choices made."""
 
-    def choose(name: str, said: T | None, default: T, reason: str) -> T:
+    def __init__(self) -> None:
+        self.made: list[Choice] = []
+
+    def choose(self, name: str, said: T | None, default: T, reason: str) -> T:
+        """What the registry said, else ``default`` for ``reason``."""
         value = default if said is None else said
-        choices.append(Choice(name, str(value), reason if said is None else "registry"))
+        self.made.append(Choice(name, str(value), reason if said is None else "registry"))
         return value
 
-    threads = choose(
+
+def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
+    choices = _Choices()
+    choices.choose("device", None, "cpu", "no NVIDIA GPU answers")
+    threads = choices.choose(
         "threads", spec.threads, hardware.cores, "one a physical core; fewer while others are busy"
     )
-    compiled = choose(
+    compiled = choices.choose(
         "compile", spec.compile, False, "eager starts in seconds and is as fast for LLaMA here"
     )
-    executor = choose(
+    alone = spec.tensor_parallel_size * spec.pipeline_parallel_size == 1
+    executor = choices.choose(
         "executor",
         spec.executor,
-        "uni" if spec.tensor_parallel_size * spec.pipeline_parallel_size == 1 else "mp",
-        "no second process to wait for",
+        "uni" if alone else "mp",
+        "no second process to wait for" if alone else "a process for each part of the model",
     )
-    start = choose(
+    start = choices.choose(
         "start_method",
         spec.start_method,
         "spawn" if compiled else "forkserver",
         "torch.compile needs a fresh process" if compiled else "forked from a prepared process",
     )
-    kv_cache = choose(
+    kv_cache = choices.choose(
         "kv_cache_bytes",
         spec.kv_cache_bytes,
-        _cpu_kv_cache(spec, hardware),
+        # What the user set is not second-guessed.
+        _cpu_kv_cache(spec, hardware) if spec.kv_cache_bytes is None else 0,
         f"up to {CPU_KV_MAX_SEQUENCES} full contexts within a quarter of the free memory",
     )
     args = _common_args(spec) | {
@@ -111,7 +122,7 @@ def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         compile=compiled,
         start_method=start,
         engine_args=args | dict(spec.extra),
-        choices=tuple(choices),
+        choices=tuple(choices.made),
     )
 
 
@@ -136,32 +147,39 @@ def _plan_cuda(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
             f"'{spec.name}' asks for {wanted} GPUs and this machine has {len(hardware.gpus)}. "
             "Lower tensor_parallel_size in the registry or set executor: ray."
         )
+    choices = _Choices()
+    choices.choose("device", None, "cuda", f"{len(hardware.gpus)} x {hardware.gpus[0].name}")
     # Triton and Inductor build their launchers with the host's compiler.
-    compiled = spec.compile if spec.compile is not None else hardware.compiler is not None
-    why = "a compiler is there" if hardware.compiler else "no compiler for Triton's launchers"
-    choices = [
-        Choice("device", "cuda", f"{len(hardware.gpus)} x {hardware.gpus[0].name}"),
-        Choice("compile", str(compiled), "registry" if spec.compile is not None else why),
-    ]
+    compiled = choices.choose(
+        "compile",
+        spec.compile,
+        hardware.compiler is not None,
+        "a compiler is there" if hardware.compiler else "no compiler for Triton's launchers",
+    )
     args = _common_args(spec) | {"dtype": spec.dtype or "auto", "enforce_eager": not compiled}
     if spec.kv_cache_bytes is not None:
-        args["kv_cache_memory_bytes"] = spec.kv_cache_bytes
-        choices.append(Choice("kv_cache_bytes", str(spec.kv_cache_bytes), "registry"))
-    else:
-        share = spec.gpu_memory_utilization or 0.9
-        args["gpu_memory_utilization"] = share
-        choices.append(Choice("gpu_memory_utilization", str(share), "vLLM sizes the KV cache"))
+        args["kv_cache_memory_bytes"] = choices.choose(
+            "kv_cache_bytes", spec.kv_cache_bytes, 0, "registry"
+        )
+    # With a KV cache of a set size it still is what vLLM wants to find free before it starts.
+    if spec.kv_cache_bytes is None or spec.gpu_memory_utilization is not None:
+        args["gpu_memory_utilization"] = choices.choose(
+            "gpu_memory_utilization",
+            spec.gpu_memory_utilization,
+            CUDA_MEMORY_SHARE,
+            "vLLM sizes the KV cache",
+        )
     if spec.executor is not None:
-        args["distributed_executor_backend"] = UNIPROC if spec.executor == "uni" else spec.executor
-    start = spec.start_method or "spawn"
-    choices.append(Choice("start_method", start, "CUDA needs a fresh process"))
+        executor = choices.choose("executor", spec.executor, "uni", "registry")
+        args["distributed_executor_backend"] = UNIPROC if executor == "uni" else executor
+    start = choices.choose("start_method", spec.start_method, "spawn", "CUDA needs a fresh process")
     return EnginePlan(
         device="cuda",
         threads=0,
         compile=compiled,
         start_method=start,
         engine_args=args | dict(spec.extra),
-        choices=tuple(choices),
+        choices=tuple(choices.made),
     )
 
 

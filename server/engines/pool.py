@@ -16,8 +16,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal
 
+import structlog
+
 from server.engines.base import Engine
 from server.errors import CorralError, ModelFailed, ModelLoading
+
+log = structlog.get_logger(__name__)
 
 Status = Literal["unloaded", "loading", "ready", "failed"]
 # Told by a loader what it is doing now, in a few words.
@@ -62,6 +66,8 @@ class EngineSlot:
         self._detail = ""
         self._since = time.time()
         self._requests = 0
+        self._closed = False
+        self._retry_at = 0.0
 
     @property
     def state(self) -> SlotState:
@@ -99,7 +105,8 @@ class EngineSlot:
             self._requests -= 1
 
     async def close(self) -> None:
-        """Stop loading or serving and free the engine."""
+        """Stop loading or serving and free the engine; nothing is loaded from now on."""
+        self._closed = True
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
@@ -115,23 +122,30 @@ class EngineSlot:
         self._status, self._detail, self._since = status, detail, time.time()
 
     async def _loaded(self, wait_seconds: float) -> Engine:
-        failed_ago = time.time() - self._since
-        if self._status == "failed" and failed_ago < RETRY_AFTER_S:
-            raise ModelFailed(
-                self.name, self._detail, retry_after=max(1.0, RETRY_AFTER_S - failed_ago)
-            )
+        pause = self._retry_at - time.monotonic()
+        if self._status == "failed" and pause > 0:
+            raise ModelFailed(self.name, self._detail, retry_after=pause)
+        if self._closed:
+            raise self._stopping()
         task = self.begin_loading()
-        try:
-            # Shielded: a client that leaves must not stop the load that others wait for.
-            return await asyncio.wait_for(asyncio.shield(task), wait_seconds)
-        except TimeoutError:
+        # Not awaited itself: a client that leaves must not stop the load that others wait for.
+        await asyncio.wait([task], timeout=wait_seconds)
+        if not task.done():
             raise ModelLoading(
                 self.name,
                 f"The model '{self.name}' is still loading ({self._detail}). Try again shortly.",
                 retry_after=5.0,
-            ) from None
-        except CorralError as error:
-            raise ModelFailed(self.name, str(error), retry_after=RETRY_AFTER_S) from error
+            )
+        if task.cancelled():
+            raise self._stopping()
+        error = task.exception()
+        if error is not None:
+            raise ModelFailed(self.name, _cause(error), retry_after=RETRY_AFTER_S) from error
+        return task.result()
+
+    def _stopping(self) -> ModelFailed:
+        message = f"The model '{self.name}' is not loaded because the server is stopping."
+        return ModelFailed(self.name, message)
 
     async def _load(self) -> Engine:
         def report(doing: str) -> None:
@@ -144,7 +158,14 @@ class EngineSlot:
             self._enter("unloaded", "")
             raise
         except Exception as error:
-            self._enter("failed", str(error))
+            self._retry_at = time.monotonic() + RETRY_AFTER_S
+            self._enter("failed", _cause(error))
+            log.warning(
+                "loading failed",
+                model=self.name,
+                error=_cause(error),
+                exc_info=not isinstance(error, CorralError),
+            )
             raise
         else:
             self._enter("ready", "")
@@ -156,3 +177,8 @@ class EngineSlot:
         dead, self._engine = self._engine, None
         if dead is not None:
             await dead.stop()
+
+
+def _cause(error: BaseException) -> str:
+    """Why loading failed; what nobody foresaw is named by its kind too."""
+    return str(error) if isinstance(error, CorralError) else f"{type(error).__name__}: {error}"

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
 import multiprocessing.forkserver
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from server.engines import child
 from server.engines.base import (
@@ -42,7 +44,8 @@ _FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
 _PRELOAD = ["vllm.v1.engine.core", "vllm.model_executor.models.llama", "server.engines.cpu_worker"]
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_LEVEL": "INFO",  # engines log to their files; the server's own level is below
+    "VLLM_LOGGING_STREAM": "ext://server.engines.vllm_engine.log_stream",
+    "VLLM_LOGGING_COLOR": "0",
     # The logprobs sampler is torch.compile'd even in eager mode: 16 s at its first use, and the end
     # of the engine where there is no compiler.
     "TORCH_COMPILE_DISABLE": "1",
@@ -50,20 +53,49 @@ _ENVIRONMENT = {
 }
 
 
-def prepare(*, forkserver: bool) -> None:
+# Where vLLM's log handler writes, by this very name; in an engine's process stderr is its log file.
+log_stream: TextIO = sys.stderr
+
+
+def prepare(*, forkserver: bool, log_file: Path | None = None) -> None:
     """Make this process ready to load engines; call once, early, before vllm is imported.
 
     With ``forkserver`` a helper process is started that imports vLLM while the server does, and
     from which engines are then forked in seconds. It has no threads and no client connections,
     which makes the fork safe; it ends with the server.
+
+    Args:
+        forkserver: Start the helper.
+        log_file: Receives what vLLM in this process, the helper and multiprocessing's own tracker
+            have to say; None leaves it to stderr.
     """
+    global log_stream
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if log_file is not None:
+        log_stream = log_file.open("a", encoding="utf-8", buffering=1)
+    # What vLLM logs while it is imported comes before it has set up any handler.
+    logger = logging.getLogger("vllm")
+    logger.addHandler(logging.StreamHandler(log_stream))
+    logger.propagate = False
     if forkserver:
         multiprocessing.forkserver.set_forkserver_preload(_PRELOAD)
-        multiprocessing.forkserver.ensure_running()
-    # In this process vLLM only speaks up when something is wrong.
-    os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+        with _output_to(log_stream):
+            multiprocessing.forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _output_to(stream: TextIO) -> Iterator[None]:
+    """Have processes that are started meanwhile write to ``stream``."""
+    saved = {number: os.dup(number) for number in (1, 2)}
+    for number in saved:
+        os.dup2(stream.fileno(), number)
+    try:
+        yield
+    finally:
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 class VllmEngine:
@@ -227,17 +259,16 @@ class _EngineContext:
 
 @contextlib.contextmanager
 def _environment(plan: EnginePlan) -> Iterator[None]:
-    """What a spawned engine inherits: its own log level, and compilation if it is to compile."""
-    before = dict(os.environ)
-    os.environ["VLLM_LOGGING_LEVEL"] = _ENVIRONMENT["VLLM_LOGGING_LEVEL"]
+    """What a spawned engine inherits: compilation if it is to compile."""
+    name = "TORCH_COMPILE_DISABLE"
+    before = os.environ.get(name)
     if plan.compile:
-        os.environ.pop("TORCH_COMPILE_DISABLE", None)
+        os.environ.pop(name, None)
     try:
         yield
     finally:
-        for name in ("VLLM_LOGGING_LEVEL", "TORCH_COMPILE_DISABLE"):
-            if name in before:
-                os.environ[name] = before[name]
+        if before is not None:
+            os.environ[name] = before
 
 
 def _sampling_params(sampling: SamplingSettings) -> Any:
