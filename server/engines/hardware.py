@@ -104,13 +104,14 @@ def _cgroup_memory() -> tuple[int | None, int]:
     model's files were read it holds nearly all there is.
     """
     try:
-        limit = (_CGROUP / "memory.max").read_text().strip()
+        said = (_CGROUP / "memory.max").read_text().strip()
+        limit = None if said == "max" else int(said)
         used = int((_CGROUP / "memory.current").read_text())
         figures = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
         cache = sum(int(figures.get(name, 0)) for name in ("active_file", "inactive_file"))
     except (OSError, ValueError):
         return None, 0
-    return (None if limit == "max" else int(limit)), max(0, used - cache)
+    return limit, max(0, used - cache)
 
 
 def _cpu_info() -> tuple[str, frozenset[str]]:

@@ -21,7 +21,7 @@ CPU_OVERHEAD_BYTES = GIB
 # Loading holds the weights twice for a moment: as read, and packed for the GEMM library.
 CPU_WEIGHT_COPIES = 2
 CPU_KV_SHARE = 0.25
-CPU_KV_MAX_SEQUENCES = 16
+CPU_KV_MAX_SEQUENCES = 8
 KV_BLOCK_TOKENS = 128
 CUDA_MEMORY_SHARE = 0.9
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"

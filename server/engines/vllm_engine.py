@@ -19,16 +19,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from server.engines import child
-from server.engines.base import (
-    Delta,
-    EngineSpec,
-    FinishReason,
-    GenerationRequest,
-    PositionLogprobs,
-    SamplingSettings,
-    TokenLogprob,
-)
+from server.engines import child, vllm_values
+from server.engines.base import Delta, EngineSpec, GenerationRequest, SamplingSettings
 from server.engines.plan import EnginePlan
 from server.errors import EngineDied, GenerationFailed, InvalidRequest
 
@@ -39,9 +31,12 @@ if TYPE_CHECKING:
 _LOAD_LOCK = threading.Lock()
 # Longest a stopping engine may take before its process is killed; below 10 s vLLM leaks threads.
 _STOP_TIMEOUT_S = 10.0
-_LOG_TAIL_LINES = 12
-_FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
-_PRELOAD = ["vllm.v1.engine.core", "vllm.model_executor.models.llama", "server.engines.cpu_worker"]
+_PRELOAD = [
+    "server.engines.forkserver_guard",
+    "vllm.v1.engine.core",
+    "vllm.model_executor.models.llama",
+    "server.engines.cpu_worker",
+]
 _ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_STREAM": "ext://server.engines.vllm_engine.log_stream",
@@ -58,7 +53,8 @@ log_stream: TextIO = sys.stderr
 
 
 def prepare(*, forkserver: bool, log_file: Path | None = None) -> None:
-    """Make this process ready to load engines; call once, early, before vllm is imported.
+    """Make this process ready to load engines; call once, early, before vllm is imported, and
+    from the main thread.
 
     With ``forkserver`` a helper process is started that imports vLLM while the server does, and
     from which engines are then forked in seconds. It has no threads and no client connections,
@@ -158,14 +154,14 @@ class VllmEngine:
         try:
             outputs = llm.generate(
                 tokens_input(list(request.prompt_token_ids)),
-                _sampling_params(request.sampling),
+                vllm_values.sampling_params(request.sampling),
                 request.request_id,
             )
             async with contextlib.aclosing(outputs):
                 async for output in outputs:
                     cached = output.num_cached_tokens or 0
                     for completion in output.outputs:
-                        yield _delta(completion, cached)
+                        yield vllm_values.delta(completion, cached)
         except VLLMClientError as error:
             raise InvalidRequest(str(error)) from error
         except EngineDeadError as error:
@@ -269,62 +265,3 @@ def _environment(plan: EnginePlan) -> Iterator[None]:
     finally:
         if before is not None:
             os.environ[name] = before
-
-
-def _sampling_params(sampling: SamplingSettings) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        n=sampling.n,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        top_k=sampling.top_k,
-        min_p=sampling.min_p,
-        presence_penalty=sampling.presence_penalty,
-        frequency_penalty=sampling.frequency_penalty,
-        repetition_penalty=sampling.repetition_penalty,
-        seed=sampling.seed,
-        max_tokens=sampling.max_tokens,
-        min_tokens=sampling.min_tokens,
-        stop=list(sampling.stop) or None,
-        stop_token_ids=list(sampling.stop_token_ids) or None,
-        ignore_eos=sampling.ignore_eos,
-        logprobs=sampling.logprobs,
-        logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
-        output_kind=RequestOutputKind.DELTA,
-        skip_clone=True,
-    )
-
-
-def _delta(completion: Any, cached_tokens: int) -> Delta:
-    reason: str | None = completion.finish_reason
-    if reason == "error":
-        raise GenerationFailed("The engine failed on this request.")
-    return Delta(
-        index=completion.index,
-        text=completion.text,
-        token_ids=completion.token_ids,
-        finish_reason=None if reason is None else _FINISH.get(reason, "abort"),
-        stop_reason=completion.stop_reason,
-        logprobs=_logprobs(completion),
-        cached_tokens=cached_tokens,
-    )
-
-
-def _logprobs(completion: Any) -> tuple[PositionLogprobs, ...] | None:
-    if completion.logprobs is None:
-        return None
-    return tuple(
-        _position(drawn, table)
-        for drawn, table in zip(completion.token_ids, completion.logprobs, strict=True)
-    )
-
-
-def _position(drawn: int, table: Mapping[int, Any]) -> PositionLogprobs:
-    ranked = sorted(table.items(), key=lambda item: item[1].rank)
-    tokens = {
-        token_id: TokenLogprob(token_id, entry.decoded_token or "", entry.logprob)
-        for token_id, entry in ranked
-    }
-    return PositionLogprobs(drawn=tokens[drawn], top=tuple(tokens.values()))
