@@ -1,36 +1,50 @@
-"""``corral serve``: settings to a listening server, and its end."""
+"""``corral serve``: settings to a listening server, and its end.
+
+How it ends: SIGTERM and Ctrl-C stop accepting, let running answers go on for ``drain_seconds``, and
+stop the engines; the exit code is 0 after SIGTERM and 130 after Ctrl-C. A second Ctrl-C ends the
+answers too. Whatever happens, no process that was started here stays behind.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import errno
+import contextlib
+import importlib.util
+import os
+import signal
 import socket
+import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
-import uvicorn
-from rich.panel import Panel
-from rich.table import Table
+import psutil
 
-from server import __version__
-from server.app import create_app
-from server.console import FetchBars, err
+from server import logs
+from server.commands.inventory import open_registry, open_store, take_stock
+from server.commands.listen import PortError, listen, reachable
+from server.commands.load_watch import LoadWatch
+from server.commands.start_screen import StartScreen
+from server.console import FetchBars, board, err
 from server.engines import vllm_engine
 from server.engines.base import Engine, EngineSpec
 from server.engines.hardware import probe
 from server.engines.plan import plan_engine
 from server.engines.pool import Report
 from server.errors import CorralError
-from server.generation.herd import Herd
-from server.prompts.catalog import FORMATS
-from server.registry.loader import load_registry
-from server.registry.sources import ModelStore, default_cache_dir
-from server.settings import Settings
+from server.generation.herd import EngineFactory, Herd
+from server.settings import ApiKeys, Settings, unknown_variables
+
+if TYPE_CHECKING:
+    import uvicorn
 
 # Exit codes, as sysexits.h has them.
-EXIT_CONFIG = 78
 EXIT_UNAVAILABLE = 69
+EXIT_CANT_CREATE = 73
+EXIT_CONFIG = 78
+EXIT_INTERRUPTED = 128 + signal.SIGINT
+_SERVER_LOG = "server.log"
 
 
 class ServeError(CorralError):
@@ -46,60 +60,116 @@ class ServeError(CorralError):
         self.exit_code = exit_code
 
 
-def serve(settings: Settings) -> int:
-    """Run until SIGTERM or SIGINT; return the process's exit code.
+def serve(settings: Settings, make_engine: EngineFactory | None = None) -> NoReturn:
+    """Run until SIGTERM or SIGINT, and leave the process.
+
+    Args:
+        settings: See `Settings`.
+        make_engine: Makes and starts engines; None: vLLM's.
 
     Raises:
         ServeError: The port is taken, or listening there would be unsafe.
         RegistryError: The registry file is wrong.
     """
     started = time.monotonic()
-    keys = settings.keys()
+    logs.configure(settings.log_level)
+    keys = settings.resolve_keys()
     _refuse_open_door(settings, keys)
-    registry = load_registry(settings.registry, known_templates=FORMATS)
-    listener = _listen(settings.host, settings.port)
-    hardware = probe()
-    # Before anything heavy: engines are forked from a process that imports vLLM while we do.
-    vllm_engine.prepare(forkserver=not hardware.gpus)
-    cache_dir = settings.cache_dir or default_cache_dir()
-    herd = Herd(registry, ModelStore(cache_dir), _engine_factory(cache_dir), FetchBars)
+    registry = open_registry(settings)
+    store = open_store(settings)
+    with _listen(settings) as listener:
+        port = listener.getsockname()[1]
+        log_dir = _make_log_dir(store.cache_dir / "logs" / str(port))
+        herd = Herd(registry, store, make_engine or _vllm_factory(log_dir), FetchBars)
+        StartScreen(
+            url=f"http://{reachable(settings.host)}:{port}",
+            models=take_stock(registry, store),
+            keys=keys,
+            registry=settings.registry_path,
+            logs=log_dir,
+            notices=unknown_variables(),
+        ).show()
+        _run(settings, herd, keys, listener, started)
+
+
+def _run(
+    settings: Settings, herd: Herd, keys: ApiKeys, listener: socket.socket, started: float
+) -> NoReturn:
+    # Imported now: the helper that engines come from has been importing vLLM meanwhile.
+    import uvicorn
+    import uvloop
+
+    from server.app import create_app
+
     app = create_app(
         herd,
-        keys=keys,
+        keys=keys.accepted,
         load_wait_seconds=settings.load_wait_seconds,
         max_running=settings.max_running,
         max_body_bytes=settings.max_body_bytes,
     )
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
         server_header=False,
     )
-    server = uvicorn.Server(config)
-    return asyncio.run(_run(server, listener, herd, settings, keys, started))
+    uvloop.run(_until_told(uvicorn.Server(config), listener, herd, started))
 
 
-async def _run(
-    server: uvicorn.Server,
-    listener: socket.socket,
-    herd: Herd,
-    settings: Settings,
-    keys: Sequence[str],
-    started: float,
-) -> int:
-    url = f"http://{_shown_host(settings.host)}:{listener.getsockname()[1]}"
-    _show_start(url, herd, settings, keys)
-    watcher = asyncio.create_task(_report_loads(herd, started))
-    await server.serve(sockets=[listener])
-    watcher.cancel()
-    await asyncio.gather(watcher, return_exceptions=True)
-    return 0
+async def _until_told(
+    server: uvicorn.Server, listener: socket.socket, herd: Herd, started: float
+) -> NoReturn:
+    """Serve, and leave once every answer and engine has ended."""
+    told: list[int] = []
+
+    def tell(number: int, _: FrameType | None) -> None:
+        # Uvicorn handles signals while it serves, and sends them on to us at its end.
+        told.append(number)
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, tell)
+    watch = LoadWatch(herd, started, lambda: server.should_exit)
+    watching = asyncio.create_task(_watch(watch, server))
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    _leave(EXIT_INTERRUPTED if signal.SIGINT in told else 0)
 
 
-def _refuse_open_door(settings: Settings, keys: Sequence[str]) -> None:
-    if keys or settings.on_loopback or settings.allow_no_key:
+def _leave(code: int) -> NoReturn:
+    """End the process, and whatever is left of the processes below it.
+
+    Not by returning: a load or a download in a thread cannot be cancelled and would hold the exit
+    up, and a stopped AsyncLLM complains when the interpreter tidies up around it.
+    """
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            # It cleans up shared memory after us, and then ends by itself.
+            if "multiprocessing.resource_tracker" not in " ".join(process.cmdline()):
+                process.kill()
+    board.close()
+    err.print("Stopped.")
+    sys.stdout.flush()
+    os._exit(code)
+
+
+async def _watch(watch: LoadWatch, server: uvicorn.Server) -> None:
+    await watch.run()
+    seconds = server.config.timeout_graceful_shutdown
+    err.print(f"Stopping: answers under way may go on for {seconds} s. Ctrl-C ends them now.")
+
+
+def _refuse_open_door(settings: Settings, keys: ApiKeys) -> None:
+    if keys.accepted or settings.on_loopback or settings.allow_no_key:
         return
     raise ServeError(
         f"Refusing to listen on {settings.host} without an API key: anybody who reaches this "
@@ -109,91 +179,48 @@ def _refuse_open_door(settings: Settings, keys: Sequence[str]) -> None:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket.
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return listen(settings.host, settings.port)
+    except PortError as error:
+        raise ServeError(str(error), EXIT_UNAVAILABLE) from None
+
+
+def _make_log_dir(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        (path / _SERVER_LOG).open("w").close()
+    except OSError as error:
+        raise ServeError(
+            f"{path} cannot be written: {error.strerror or error}. Point CORRAL_CACHE_DIR at a "
+            "folder that can.",
+            EXIT_CANT_CREATE,
+        ) from None
+    return path
+
+
+def _vllm_factory(log_dir: Path) -> EngineFactory:
+    """Makes vLLM engines, each with a log file in ``log_dir``.
 
     Raises:
-        ServeError: The address cannot be used; says why.
+        ServeError: No build of vLLM is installed.
     """
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise ServeError(
-                f"Port {port} on {host} is in use, perhaps by another corral. Stop that one, or "
-                f"choose another: make serve PORT={port + 1}",
-                EXIT_UNAVAILABLE,
-            ) from None
-        raise ServeError(f"Cannot listen on {host}:{port}: {error}", EXIT_UNAVAILABLE) from None
-    listener.setblocking(False)
-    return listener
-
-
-def _engine_factory(cache_dir: Path):  # type: ignore[no-untyped-def]
-    logs = cache_dir / "logs"
+    if importlib.util.find_spec("vllm") is None:
+        raise ServeError(
+            "No inference engine is installed. Run 'make serve' in a checkout, or install "
+            "corral[cpu] or corral[gpu]; 'corral doctor' tells which.",
+            EXIT_UNAVAILABLE,
+        )
+    # Before anything heavy: engines are forked from a process that imports vLLM while we go on.
+    vllm_engine.prepare(forkserver=not probe().gpus, log_file=log_dir / _SERVER_LOG)
 
     async def make(spec: EngineSpec, report: Report) -> Engine:
-        logs.mkdir(parents=True, exist_ok=True)
-        log_file = logs / f"engine-{spec.name.replace('/', '_')}.log"
-        log_file.unlink(missing_ok=True)
-        plan = plan_engine(spec, probe())
-        engine = vllm_engine.VllmEngine(spec, plan, log_file=log_file)
+        log_file = log_dir / f"engine-{spec.name.replace('/', '_')}.log"
+        if log_file.exists():  # what an engine said before it ended is worth keeping
+            log_file.replace(log_file.with_suffix(".previous.log"))
+        engine = vllm_engine.VllmEngine(spec, plan_engine(spec, probe()), log_file=log_file)
         report("loading the model")
         await engine.start()
         return engine
 
     return make
-
-
-def _show_start(url: str, herd: Herd, settings: Settings, keys: Sequence[str]) -> None:
-    table = Table.grid(padding=(0, 2))
-    for model in herd.models():
-        table.add_row(f"[bold]{model.entry.id}[/]", model.entry.description.split("\n")[0])
-    key = ""
-    if "auto" in settings.api_key.split(","):
-        key = (
-            "\n[bold]API key[/]   "
-            + keys[[p.strip() for p in settings.api_key.split(",")].index("auto")]
-        )
-    first = herd.models()[0].entry.id
-    header = " -H 'Authorization: Bearer $CORRAL_API_KEY'" if keys else ""
-    curl = (
-        f"curl -N {url}/v1/chat/completions -H 'Content-Type: application/json'{header} -d "
-        f'\'{{"model": "{first}", "stream": true, "messages": [{{"role": "user", "content": '
-        '"What is the capital of France?"}]}\''
-    )
-    err.print(Panel.fit(table, title=f"Corral {__version__}", subtitle=str(settings.registry)))
-    err.print(f"[bold]Base URL[/]  {url}/v1{key}\n[bold]Try[/]       {curl}", soft_wrap=True)
-
-
-async def _report_loads(herd: Herd, started: float) -> None:
-    slots = {model.slot.name: model.slot for model in herd.models()}
-    shown: dict[str, str] = {}
-    while True:
-        for name, slot in slots.items():
-            state = slot.state
-            if shown.get(name) != state.status + state.detail:
-                shown[name] = state.status + state.detail
-                _print_state(name, state.status, state.detail, time.monotonic() - started)
-        await asyncio.sleep(0.1)
-
-
-def _print_state(name: str, status: str, detail: str, seconds: float) -> None:
-    if status == "ready":
-        err.print(f"[green]{name} is ready[/] after {seconds:.1f} s")
-    elif status == "failed":
-        err.print(f"[red]{name} failed:[/] {detail}", soft_wrap=True)
-    elif status == "loading":
-        err.print(f"{name}: {detail} …")
-
-
-def _shown_host(host: str) -> str:
-    if host in ("0.0.0.0", "::", ""):
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host and not host.startswith("[") else host

@@ -1,29 +1,74 @@
-"""Settings of the server's process: flags, then ``CORRAL_*`` variables, then ``.env``."""
+"""Settings of the server's process: flags, else ``CORRAL_*`` variables, else ``.env``.
+
+Must not know the registry's content, engines or HTTP.
+"""
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
+import os
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-# As the value of CORRAL_API_KEY: make a key and show it once.
+from server.errors import CorralError
+
+# As a value of CORRAL_API_KEY: make a key and show it once.
 MAKE_A_KEY = "auto"
+_PREFIX = "CORRAL_"
+_REGISTRY_NAME = "model_registry.yaml"
+_PACKAGE = Path(__file__).resolve().parent
+
+
+class SettingsError(CorralError):
+    """Values that cannot be used; one line each, naming the flag or variable they came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKeys:
+    """The keys of one run.
+
+    Args:
+        accepted: Every key that opens the door; empty lets everybody in.
+        made: The one made for this run, or None.
+    """
+
+    accepted: tuple[str, ...]
+    made: str | None = None
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _expanded(path: Path) -> Path:
+    return path.expanduser() if str(path).startswith("~") else path
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
+LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
 class Settings(BaseSettings):
     """One field a setting; the environment variable is ``CORRAL_`` and the name in capitals."""
 
-    model_config = SettingsConfigDict(env_prefix="CORRAL_", env_file=".env", extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore"
+    )
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    registry: Path = Field(Path("model_registry.yaml"), description="The registry file.")
-    cache_dir: Path | None = Field(None, description="Where model files are kept.")
+    registry: UserPath | None = Field(None, description="The registry file.")
+    cache_dir: UserPath | None = Field(None, description="Where model files are kept.")
     api_key: str = Field(
-        "", description=f"Accepted keys, comma-separated; '{MAKE_A_KEY}' makes one."
+        "", repr=False, description=f"Accepted keys, comma-separated; '{MAKE_A_KEY}' makes one."
     )
     allow_no_key: bool = Field(False, description="Listen beyond loopback without any key.")
     max_body_bytes: int = Field(32 << 20, ge=1024, description="Largest request body.")
@@ -34,12 +79,19 @@ class Settings(BaseSettings):
     drain_seconds: int = Field(
         30, ge=0, description="Longest that running answers may go on after SIGTERM."
     )
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_level: LogLevel = Field("info", description="Least severity that is logged.")
 
-    def keys(self) -> list[str]:
-        """The accepted keys; a new one in place of ``auto``."""
-        parts = (part.strip() for part in self.api_key.split(","))
-        return [new_key() if part == MAKE_A_KEY else part for part in parts if part]
+    @property
+    def registry_path(self) -> Path:
+        """The registry file: the one asked for, ``model_registry.yaml`` here, or the shipped one.
+
+        The shipped one lies beside the code in an installed package and at the repository's root in
+        a checkout; see setup.py.
+        """
+        if self.registry is not None:
+            return self.registry
+        places = (Path(_REGISTRY_NAME), _PACKAGE / _REGISTRY_NAME, _PACKAGE.parent / _REGISTRY_NAME)
+        return next((path for path in places if path.is_file()), places[0])
 
     @property
     def on_loopback(self) -> bool:
@@ -51,7 +103,64 @@ class Settings(BaseSettings):
         except ValueError:
             return False
 
+    def resolve_keys(self) -> ApiKeys:
+        """The accepted keys, with a new one in place of ``auto``; call once a run."""
+        parts = [part.strip() for part in self.api_key.split(",") if part.strip()]
+        made = new_key() if MAKE_A_KEY in parts else None
+        given = [part for part in parts if part != MAKE_A_KEY]
+        return ApiKeys((*([made] if made else []), *given), made)
+
+
+def read_settings(**flags: Any) -> Settings:
+    """Settings from flags (None: not given), environment, ``.env`` and defaults.
+
+    Raises:
+        SettingsError: A value is not what it should be.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [_explain(details, given) for details in error.errors()]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """One sentence for each ``CORRAL_*`` variable that is no setting: most likely a slip."""
+    known = [name.upper() for name in Settings.model_fields]
+    found = []
+    for name in sorted(environment):
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in known:
+            close = difflib.get_close_matches(name.removeprefix(_PREFIX), known, n=1)
+            hint = f" (did you mean {_PREFIX}{close[0]}?)" if close else ""
+            found.append(f"{name} is set, and is no setting of Corral{hint}.")
+    return found
+
 
 def new_key() -> str:
     """A key nobody can guess (192 bits)."""
     return "sk-corral-" + secrets.token_urlsafe(24)
+
+
+def _explain(details: ErrorDetails, flags: Mapping[str, Any]) -> str:
+    name = str(details["loc"][0])
+    where = f"--{name.replace('_', '-')}" if name in flags else _PREFIX + name.upper()
+    context = details.get("ctx", {})
+    match details["type"]:
+        case "int_parsing" | "int_type" | "int_from_float":
+            want = "a whole number"
+        case "float_parsing" | "float_type":
+            want = "a number"
+        case "bool_parsing" | "bool_type":
+            want = "true or false"
+        case "literal_error":
+            want = "one of " + str(context["expected"]).replace("'", "").replace(" or ", ", ")
+        case "greater_than_equal":
+            want = f"at least {context['ge']}"
+        case "less_than_equal":
+            want = f"at most {context['le']}"
+        case "greater_than":
+            want = f"more than {context['gt']:g}"
+        case _:
+            return f"{where}: {details['msg']}."
+    return f"{where} must be {want}, not '{details['input']}'."

@@ -70,7 +70,8 @@ async def require_key(request: Request) -> None:
     Raises:
         Unauthorized: See `KeyRing.check`.
     """
-    if request.url.path in PUBLIC_PATHS:
+    # Not `request.url`, which is put together with what the caller sent as Host.
+    if request.scope["path"] in PUBLIC_PATHS:
         return
     ring: KeyRing = request.app.state.keys
     ring.check(_sent_key(request))
@@ -78,9 +79,8 @@ async def require_key(request: Request) -> None:
 
 def _sent_key(request: Request) -> str:
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return credentials.strip()
-    return request.headers.get("x-api-key") or request.headers.get("api-key") or ""
+    bearer = credentials.strip() if scheme.lower() == "bearer" else ""
+    return bearer or request.headers.get("x-api-key") or request.headers.get("api-key") or ""
 
 
 def _digest(key: str) -> bytes:

@@ -16,11 +16,17 @@ from server.api.dependencies import (
     require_json,
 )
 from server.api.event_stream import EventStream, until_disconnect
+from server.api.json_body import JsonRoute
 from server.api.schemas.chat import ChatBody
 from server.generation.assembler import Usage, collect
 from server.generation.service import GenerationService, PreparedRequest
 
-router = APIRouter(prefix="/chat/completions", tags=["chat"], dependencies=[Depends(require_json)])
+router = APIRouter(
+    prefix="/chat/completions",
+    tags=["chat"],
+    dependencies=[Depends(require_json)],
+    route_class=JsonRoute,
+)
 
 
 @router.post("", response_model=None)
@@ -29,7 +35,12 @@ async def create_chat_completion(request: Request, body: ChatBody, service: Serv
     headers = ignored_headers(body)
     prepared = await service.prepare_chat(body.call())
     headers |= dropped_headers(prepared)
-    frame = encode.Frame("chat", prepared.request.request_id, prepared.model.entry.id)
+    frame = encode.Frame(
+        "chat",
+        prepared.request.request_id,
+        prepared.model.entry.id,
+        top_logprobs=prepared.request.sampling.logprobs,
+    )
     if body.stream:
         return await _stream(request, body, service, prepared, frame, headers)
     count = prepared.request.sampling.n
@@ -45,10 +56,13 @@ async def create_chat_completion(request: Request, body: ChatBody, service: Serv
 
 
 @router.post("/render")
-async def render_chat_completion(body: ChatBody, service: Service) -> dict[str, Any]:
+async def render_chat_completion(
+    response: Response, body: ChatBody, service: Service
+) -> dict[str, Any]:
     """The exact prompt of a conversation, without generating anything."""
-    body.ignored_fields()
+    response.headers.update(ignored_headers(body))
     prepared = await service.prepare_chat(body.call())
+    response.headers.update(dropped_headers(prepared))
     return render_body(prepared)
 
 
@@ -86,16 +100,16 @@ async def _stream(
     deltas = service.run(prepared)
     first = await first_delta(request, deltas)
     options = body.stream_options
-    include_usage = options is not None and options.include_usage
+    include_usage = options is not None and bool(options.include_usage)
     encoder = encode.ChunkEncoder(
         frame,
         prompt_tokens=prepared.prompt_tokens,
         include_usage=include_usage,
-        continuous_usage=options is not None and options.continuous_usage_stats,
+        continuous_usage=options is not None and bool(options.continuous_usage_stats),
         dropped_messages=prepared.window.dropped_messages,
     )
     choices = prepared.request.sampling.n
     stream = encode.frames(
         encoder, first, deltas, choices=choices, roles=True, include_usage=include_usage
     )
-    return EventStream(stream, headers)
+    return EventStream(stream, headers, source=deltas)

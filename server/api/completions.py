@@ -13,21 +13,33 @@ from starlette.responses import Response
 from server.api import encode
 from server.api.dependencies import Service, first_delta, ignored_headers, require_json
 from server.api.event_stream import EventStream, until_disconnect
+from server.api.json_body import JsonRoute
 from server.api.schemas.completions import CompletionBody
 from server.engines.base import Delta
 from server.generation.assembler import Choice, Result, Usage, collect
 from server.generation.service import GenerationService, PreparedRequest
 
 router = APIRouter(
-    prefix="/completions", tags=["completions"], dependencies=[Depends(require_json)]
+    prefix="/completions",
+    tags=["completions"],
+    dependencies=[Depends(require_json)],
+    route_class=JsonRoute,
 )
+
+
+# Prompts of one request that are under way at once, so that one caller cannot fill the server.
+_AT_ONCE = 64
 
 
 @router.post("", response_model=None)
 async def create_completion(request: Request, body: CompletionBody, service: Service) -> Response:
     """Continue prompts, whole or as a stream; choice ``i * n + j`` is the j-th of prompt i."""
     headers = ignored_headers(body)
-    prepared = [await service.prepare_completion(call) for call in body.calls()]
+    prepared = []
+    for call in body.calls():
+        prepared.append(await service.prepare_completion(call))
+        # Tokenising hundreds of prompts in one go would stall every stream.
+        await asyncio.sleep(0)
     frame = encode.Frame("text", prepared[0].request.request_id, prepared[0].model.entry.id)
     if body.stream:
         return await _stream(request, body, service, prepared, frame, headers)
@@ -40,10 +52,18 @@ async def create_completion(request: Request, body: CompletionBody, service: Ser
 async def _collect_all(
     service: GenerationService, prepared: Sequence[PreparedRequest]
 ) -> list[Result]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(collect(service.run(one), one.request.sampling.n)) for one in prepared
-        ]
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def collect_one(one: PreparedRequest) -> Result:
+        async with gate:
+            return await collect(service.run(one), one.request.sampling.n)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(collect_one(one)) for one in prepared]
+    except ExceptionGroup as failures:
+        # One answer, one status: the first failure ended the others.
+        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 
@@ -74,17 +94,17 @@ async def _stream(
     deltas = _merged(service, prepared)
     first = await first_delta(request, deltas)
     options = body.stream_options
-    include_usage = options is not None and options.include_usage
+    include_usage = options is not None and bool(options.include_usage)
     encoder = encode.ChunkEncoder(
         frame,
         prompt_tokens=sum(one.prompt_tokens for one in prepared),
         include_usage=include_usage,
-        continuous_usage=options is not None and options.continuous_usage_stats,
+        continuous_usage=options is not None and bool(options.continuous_usage_stats),
     )
     stream = encode.frames(
         encoder, first, deltas, choices=0, roles=False, include_usage=include_usage
     )
-    return EventStream(stream, headers)
+    return EventStream(stream, headers, source=deltas)
 
 
 def _merged(
@@ -100,31 +120,32 @@ async def _interleaved(
     service: GenerationService, prepared: Sequence[PreparedRequest]
 ) -> AsyncGenerator[Delta, None]:
     # One slot: a slow client slows the engines' consumers, which then merge tokens.
-    queue: asyncio.Queue[Delta | None] = asyncio.Queue(maxsize=1)
+    queue: asyncio.Queue[Delta | Exception | None] = asyncio.Queue(maxsize=1)
+    gate = asyncio.Semaphore(_AT_ONCE)
 
     async def pump(position: int, one: PreparedRequest) -> None:
         base = position * one.request.sampling.n
-        async with aclosing(service.run(one)) as deltas:
-            async for delta in deltas:
-                delta.index += base
-                await queue.put(delta)
-        await queue.put(None)
+        try:
+            async with gate, aclosing(service.run(one)) as deltas:
+                async for delta in deltas:
+                    delta.index += base
+                    await queue.put(delta)
+        except Exception as error:  # noqa: BLE001  # raised below, for the reader of the stream
+            await queue.put(error)
+        else:
+            await queue.put(None)
 
     tasks = [asyncio.create_task(pump(*item)) for item in enumerate(prepared)]
     try:
         running = len(tasks)
         while running:
-            get = asyncio.ensure_future(queue.get())
-            await asyncio.wait([get, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            failed = next((t for t in tasks if t.done() and t.exception() is not None), None)
-            if failed is not None:
-                get.cancel()
-                failed.result()
-            delta = await get
-            if delta is None:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
                 running -= 1
             else:
-                yield delta
+                yield item
     finally:
         for task in tasks:
             task.cancel()

@@ -35,7 +35,8 @@ async def require_json(request: Request) -> None:
         UnsupportedMediaType: The content type is another, or missing.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
+    kind, _, subtype = media_type.partition("/")
+    if kind != "application" or not (subtype == "json" or subtype.endswith("+json")):
         raise UnsupportedMediaType(
             f"Unsupported content type '{media_type or 'none'}'. Send the body as JSON with the "
             "header 'Content-Type: application/json'."
@@ -47,13 +48,18 @@ def ignored_headers(body: GenerationBody) -> dict[str, str]:
     ignored = body.ignored_fields()
     # Field names are the caller's: keep the header valid and short.
     names = [name for name in ignored if name.isascii() and name.isprintable()][:20]
-    return {_IGNORED_HEADER: ", ".join(names)[:1000]} if names else {}
+    value = ", ".join(names)[:1000].strip()
+    return {_IGNORED_HEADER: value} if value else {}
 
 
 async def first_delta(request: Request, deltas: AsyncGenerator[Delta, None]) -> Delta | None:
     """Wait for the first delta, so that an early failure still has a real status."""
     try:
-        return await until_disconnect(request, anext(deltas, None))
+        return await until_disconnect(request, _next(deltas))
     except BaseException:
         await deltas.aclose()
         raise
+
+
+async def _next(deltas: AsyncGenerator[Delta, None]) -> Delta | None:
+    return await anext(deltas, None)

@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from server import __version__
+from server.api.envelope import encode_error
 from server.api.error_handlers import describe
 from server.engines.base import Delta, FinishReason, PositionLogprobs, TokenLogprob
 from server.generation.assembler import Choice, Result, Usage
@@ -34,13 +35,18 @@ class Frame:
         kind: ``chat`` for chat completions, ``text`` for legacy ones.
         request_id: Without prefix.
         model: The registry id.
+        top_logprobs: Likeliest tokens to show at each position of a chat completion. Engines add
+            the drawn one where it is not among them; OpenAI does so in legacy completions alone.
     """
 
-    def __init__(self, kind: Kind, request_id: str, model: str) -> None:
+    def __init__(
+        self, kind: Kind, request_id: str, model: str, *, top_logprobs: int | None = None
+    ) -> None:
         self.kind = kind
         self.id = ("chatcmpl-" if kind == "chat" else "cmpl-") + request_id
         self.created = int(time.time())
         self.model = model
+        self.top_logprobs = top_logprobs or 0
 
     def head(self, object_name: str) -> dict[str, Any]:
         """The fields in front of ``choices``."""
@@ -72,7 +78,7 @@ def chat_body(frame: Frame, result: Result, usage: Usage) -> bytes:
         {
             "index": choice.index,
             "message": {"role": "assistant", "content": choice.text, "refusal": None},
-            "logprobs": _chat_logprobs(choice.logprobs),
+            "logprobs": _chat_logprobs(choice.logprobs, frame.top_logprobs),
             "finish_reason": choice.finish_reason,
         }
         for choice in result.choices
@@ -104,7 +110,7 @@ class ChunkEncoder:
         frame: The response.
         prompt_tokens: For usage.
         include_usage: Whether a usage chunk ends the stream (and ``usage: null`` is in the others).
-        continuous_usage: Whether every chunk carries the usage so far (vLLM's option).
+        continuous_usage: Whether, besides, every chunk carries the usage so far (vLLM's option).
         dropped_messages: For usage.
     """
 
@@ -121,8 +127,7 @@ class ChunkEncoder:
         self._chat = frame.kind == "chat"
         name = "chat.completion.chunk" if self._chat else "text_completion"
         self._head = b"data: " + orjson.dumps(frame.head(name))[:-1] + b',"choices":['
-        self._include_usage = include_usage
-        self._continuous_usage = continuous_usage
+        self._continuous_usage = include_usage and continuous_usage
         self._tail = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._prompt_tokens = prompt_tokens
         self._dropped_messages = dropped_messages
@@ -147,7 +152,7 @@ class ChunkEncoder:
         if delta.text or delta.logprobs:
             frames = self._chat_head(delta.index) + orjson.dumps(delta.text)
             if delta.logprobs:
-                frames += b'},"logprobs":' + orjson.dumps(_chat_logprobs(delta.logprobs))
+                frames += b'},"logprobs":' + self._chat_logprobs(delta)
                 frames += b',"finish_reason":null}'
             else:
                 frames += b'},"logprobs":null,"finish_reason":null}'
@@ -167,12 +172,19 @@ class ChunkEncoder:
             head = self._heads[index] = self._head + b'{"index":%d,"delta":{"content":' % index
         return head
 
+    def _chat_logprobs(self, delta: Delta) -> bytes:
+        return orjson.dumps(_chat_logprobs(delta.logprobs, self._frame.top_logprobs))
+
     def _text_chunk(self, delta: Delta) -> bytes:
         if not delta.text and delta.finish_reason is None and not delta.logprobs:
             return b""
-        offset = self._offsets.get(delta.index, 0)
-        self._offsets[delta.index] = offset + len(delta.text)
-        logprobs = _text_logprobs(delta.logprobs, offset) if delta.logprobs else None
+        logprobs = None
+        if delta.logprobs:
+            offset = self._offsets.get(delta.index, 0)
+            logprobs = _text_logprobs(delta.logprobs, offset)
+            # By tokens, not by `delta.text`: that lags behind them where a stop string may begin.
+            drawn = sum(len(position.drawn.token) for position in delta.logprobs)
+            self._offsets[delta.index] = offset + drawn
         return (
             self._head
             + b'{"index":%d,"text":' % delta.index
@@ -233,19 +245,19 @@ async def frames(
 
 def error_event(body: Mapping[str, Any]) -> bytes:
     """An error inside a stream: OpenAI's SDKs raise on a ``data:`` event with an ``error``."""
-    return b"data: " + orjson.dumps(body) + b"\n\n"
+    return b"data: " + encode_error(body) + b"\n\n"
 
 
 def _finish(reason: FinishReason | None) -> bytes:
     return b"null" if reason is None else b'"%s"' % reason.encode()
 
 
-def _chat_logprobs(positions: Sequence[PositionLogprobs] | None) -> dict[str, Any] | None:
+def _chat_logprobs(positions: Sequence[PositionLogprobs] | None, top: int) -> dict[str, Any] | None:
     if not positions:
         return None
     content = [
         _chat_token(position.drawn)
-        | {"top_logprobs": [_chat_token(token) for token in position.top]}
+        | {"top_logprobs": [_chat_token(token) for token in position.top[:top]]}
         for position in positions
     ]
     return {"content": content, "refusal": None}

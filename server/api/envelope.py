@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,12 +19,20 @@ def envelope(
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def encode_error(body: Mapping[str, Any]) -> bytes:
+    """``body`` as JSON; messages may quote the caller, who may send what is no valid Unicode."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        return json.dumps(body).encode()
+
+
 def error_response(
     status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
     """``body`` as JSON with ``status``."""
     return Response(
-        orjson.dumps(body),
+        encode_error(body),
         status_code=status,
         headers=dict(headers or {}),
         media_type="application/json",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from fastapi import FastAPI, Request
@@ -13,49 +13,72 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from server import errors
-from server.api.auth import Unauthorized, require_key
+from server.api.auth import Unauthorized
 from server.api.dependencies import UnsupportedMediaType
-from server.api.envelope import envelope, error_response
+from server.api.envelope import INVALID_REQUEST, envelope, error_response
 
 log = structlog.get_logger(__name__)
 
-_HTTP_MESSAGES = {
-    404: "Unknown request URL: {method} {path}. GET /v1/models and POST /v1/chat/completions are "
-    "where most clients begin; the README lists every endpoint.",
-    405: "Not allowed to {method} on {path}.",
+_UNAVAILABLE = "service_unavailable_error"
+_SERVER = "server_error"
+
+
+class _Translation(NamedTuple):
+    error: type[Exception]
+    status: int
+    kind: str
+    code: str | None = None
+    """OpenAI's code, for errors that bring none of their own."""
+    param: str | None = None
+    retry_after: float | None = None
+
+
+# The first class that fits counts.
+_TRANSLATIONS = (
+    _Translation(Unauthorized, 401, INVALID_REQUEST),
+    _Translation(UnsupportedMediaType, 415, INVALID_REQUEST),
+    _Translation(errors.InvalidRequest, 400, INVALID_REQUEST),
+    _Translation(errors.ModelNotFound, 404, INVALID_REQUEST, "model_not_found", "model"),
+    _Translation(errors.Overloaded, 429, "rate_limit_error", "server_overloaded"),
+    _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),
+    _Translation(errors.ModelUnavailable, 503, _UNAVAILABLE, "model_failed"),
+    _Translation(errors.SourceError, 503, _UNAVAILABLE, "model_failed"),
+    _Translation(errors.EngineDied, 503, _SERVER, "engine_died", retry_after=1.0),
+    _Translation(errors.CorralError, 500, _SERVER, "generation_failed"),
+)
+_HTTP_ERRORS = {
+    404: (
+        "unknown_url",
+        "Unknown request URL: {method} {path}. GET /v1/models and POST /v1/chat/completions are "
+        "where most clients begin; the README lists every endpoint.",
+    ),
+    405: ("method_not_supported", "Not allowed to {method} on {path}."),
+}
+# pydantic's words for JSON's types.
+_TYPES = {
+    "dict_type": "must be an object",
+    "list_type": "must be an array",
+    "model_attributes_type": "must be an object",
+    "model_type": "must be an object",
 }
 
 
 def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     """Status, body and headers for an error; unknown ones tell nothing of the inside."""
-    match error:
-        case Unauthorized():
-            return 401, envelope(str(error), code=error.code), {"www-authenticate": "Bearer"}
-        case UnsupportedMediaType():
-            return 415, envelope(str(error)), {}
-        case errors.InvalidRequest():
-            return 400, envelope(str(error), param=error.param, code=error.code), {}
-        case errors.ModelNotFound():
-            return 404, envelope(str(error), param="model", code="model_not_found"), {}
-        case errors.Overloaded():
-            body = envelope(str(error), kind="rate_limit_error", code="server_overloaded")
-            return 429, body, _retry_after(error.retry_after)
-        case errors.ModelLoading():
-            body = envelope(str(error), kind="service_unavailable_error", code="model_loading")
-            return 503, body, _retry_after(error.retry_after)
-        case errors.ModelUnavailable():
-            body = envelope(str(error), kind="service_unavailable_error", code="model_failed")
-            return 503, body, _retry_after(error.retry_after)
-        case errors.SourceError():
-            body = envelope(str(error), kind="service_unavailable_error", code="model_failed")
-            return 503, body, {}
-        case errors.EngineDied():
-            body = envelope(str(error), kind="server_error", code="engine_died")
-            return 503, body, _retry_after(1.0)
-        case errors.CorralError():
-            return 500, envelope(str(error), kind="server_error", code="generation_failed"), {}
-        case _:
-            return 500, envelope("The server had an internal error.", kind="server_error"), {}
+    found = next((item for item in _TRANSLATIONS if isinstance(error, item.error)), None)
+    if found is None:
+        return 500, envelope("The server had an internal error.", kind=_SERVER), {}
+    body = envelope(
+        str(error),
+        kind=found.kind,
+        param=getattr(error, "param", found.param),
+        code=getattr(error, "code", found.code),
+    )
+    headers = {"www-authenticate": "Bearer"} if found.status == 401 else {}
+    seconds: float | None = getattr(error, "retry_after", found.retry_after)
+    if seconds is not None:
+        headers["retry-after"] = str(math.ceil(seconds))
+    return found.status, body, headers
 
 
 def install(app: FastAPI) -> None:
@@ -63,60 +86,61 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.CorralError, _domain_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RecursionError, _nested_too_deeply)
     app.add_exception_handler(Exception, _unexpected)
 
 
 async def _domain_error(request: Request, error: Exception) -> Response:
     status, body, headers = describe(error)
     if status >= 500:
-        log.warning("request failed", path=request.url.path, status=status, error=str(error))
+        log.warning("request failed", path=request.scope["path"], status=status, error=str(error))
     return error_response(status, body, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    template = _HTTP_MESSAGES.get(error.status_code, str(error.detail))
-    message = template.format(method=request.method, path=request.url.path)
-    return error_response(error.status_code, envelope(message), error.headers)
+    code, message = None, str(error.detail)
+    if error.status_code in _HTTP_ERRORS:
+        code, template = _HTTP_ERRORS[error.status_code]
+        message = template.format(method=request.method, path=request.scope["path"])
+    return error_response(error.status_code, envelope(message, code=code), error.headers)
+
+
+async def _nested_too_deeply(_: Request, __: Exception) -> Response:
+    # Nothing of ours recurses but over the caller's own values.
+    return error_response(400, envelope("The request body is nested too deeply."))
 
 
 async def _unexpected(_: Request, error: Exception) -> Response:
     # The server logs the traceback; the caller gets none of it.
-    status, body, headers = describe(error)
-    return error_response(status, body, headers)
+    return error_response(*describe(error))
 
 
-async def _validation_error(request: Request, error: Exception) -> Response:
+async def _validation_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    try:
-        # FastAPI parses bodies before it runs dependencies: no key, no word about the body.
-        await require_key(request)
-    except Unauthorized as unauthorized:
-        status, body, headers = describe(unauthorized)
-        return error_response(status, body, headers)
     return error_response(400, validation_envelope(error.errors()))
 
 
 def validation_envelope(problems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The most telling of pydantic's problems, in plain words, with the path of its field."""
     problem = max(problems, key=lambda item: len(item["loc"]))
-    # Locations begin with "body" and, inside unions, carry type names that are no fields.
+    # Locations begin with "body", and hold remarks such as "[key]" that are no fields.
     path = [str(part) for part in problem["loc"][1:]]
     param = ".".join(part for part in path if part.isdigit() or part.isidentifier()) or None
-    kind = problem["type"]
+    kind: str = problem["type"]
     if kind == "json_invalid":
         return envelope("The request body is not valid JSON: " + _reason(problem))
+    if kind == "missing" and param is None:
+        return envelope("The request body is empty: send a JSON object.")
     if kind == "missing":
-        if param is None:
-            return envelope("The request body is empty: send a JSON object.")
         return envelope(
             f"Missing required parameter: '{param}'.",
             param=param,
             code="missing_required_parameter",
         )
-    where = f"Invalid value for '{param}': " if param else "Invalid request body: "
+    what = _TYPES.get(kind) or problem["msg"][0].lower() + problem["msg"][1:]
     return envelope(
-        where + problem["msg"][0].lower() + problem["msg"][1:] + ".",
+        f"Invalid value for '{param}': {what}." if param else f"The request body {what}.",
         param=param,
         code="invalid_type" if kind.endswith("_type") else "invalid_value",
     )
@@ -125,7 +149,3 @@ def validation_envelope(problems: Sequence[Mapping[str, Any]]) -> dict[str, Any]
 def _reason(problem: Mapping[str, Any]) -> str:
     reason = str(problem.get("ctx", {}).get("error", "it cannot be parsed"))
     return f"{reason} at character {problem['loc'][-1]}."
-
-
-def _retry_after(seconds: float | None) -> dict[str, str]:
-    return {} if seconds is None else {"retry-after": str(math.ceil(seconds))}

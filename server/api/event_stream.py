@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 T = TypeVar("T")
-Encode = Callable[[], AsyncGenerator[bytes, None]]
 
 # Proxies close connections that are silent for a minute; comments keep them open.
 KEEP_ALIVE_S = 15.0
@@ -31,8 +30,13 @@ class ClientLeft(Exception):
 class EventStream(Response):
     """Sends frames as they come; when the client leaves, the iterator is closed at once.
 
-    Each frame is one or more complete events as bytes. The iterator must end by itself: errors
-    inside a stream are events, not exceptions.
+    Args:
+        frames: Each is one or more complete events as bytes. The iterator must end by itself:
+            errors inside a stream are events, not exceptions.
+        headers: Further headers.
+        source: What ``frames`` reads from, closed after it: closing an iterator that was never
+            begun does nothing, and its own clean-up with it.
+        keep_alive_seconds: Silence after which a comment is sent.
     """
 
     media_type = "text/event-stream"
@@ -42,39 +46,53 @@ class EventStream(Response):
         frames: AsyncGenerator[bytes, None],
         headers: Mapping[str, str] | None = None,
         *,
+        source: AsyncGenerator[Any, None] | None = None,
         keep_alive_seconds: float = KEEP_ALIVE_S,
     ) -> None:
         super().__init__(headers=_HEADERS | dict(headers or {}))
         del self.headers["content-length"]
         self._frames = frames
+        self._source = source
         self._keep_alive_seconds = keep_alive_seconds
         self._sent_at = 0.0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
-        await send(start)
+        try:
+            await send(start)
+            if await self._send_all(receive, send):
+                # Only now, with nobody else sending, so that no comment can follow the end.
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            await self._frames.aclose()
+            if self._source is not None:
+                await self._source.aclose()
+
+    async def _send_all(self, receive: Receive, send: Send) -> bool:
+        """Whether all frames were sent: False when the client left."""
         self._sent_at = time.monotonic()
-        watchers = [
+        sending = asyncio.create_task(self._send_frames(send))
+        tasks = [
+            sending,
             asyncio.create_task(_disconnected(receive)),
             asyncio.create_task(self._keep_alive(send)),
         ]
-        sending = asyncio.create_task(self._send_frames(send))
         try:
-            await asyncio.wait([sending, *watchers], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            complete = sending.done()
         finally:
-            for task in (sending, *watchers):
+            for task in tasks:
                 task.cancel()
-            results = await asyncio.gather(sending, *watchers, return_exceptions=True)
-            await self._frames.aclose()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
                 raise result
+        return complete
 
     async def _send_frames(self, send: Send) -> None:
         async for frame in self._frames:
             await send({"type": "http.response.body", "body": frame, "more_body": True})
             self._sent_at = time.monotonic()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _keep_alive(self, send: Send) -> None:
         while True:

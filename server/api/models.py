@@ -13,6 +13,7 @@ router = APIRouter(prefix="/models", tags=["models"])
 
 
 @router.get("")
+@router.get("/", include_in_schema=False)  # else the model with the empty name
 async def list_models(request: Request, service: Service) -> dict[str, Any]:
     """Every model of the registry, loaded or not."""
     created: int = request.app.state.started

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from server.engines.base import Engine, EngineSpec
-from server.engines.pool import EngineSlot, Report
+from server.engines.pool import RETRY_AFTER_S, EngineSlot, Report
+from server.errors import SourceError
 from server.prompts.catalog import get_format
 from server.prompts.formatter import Formatter
 from server.prompts.tokenizer import PromptTokenizer
@@ -39,19 +41,36 @@ class Weights:
         self._entry = entry
         self._store = store
         self._progress = progress
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[ModelFiles] | None = None
         self._files: ModelFiles | None = None
+        self._failure = ""
+        self._retry_at = 0.0
 
     async def files(self) -> ModelFiles:
-        """Fetch, verify and prepare where needed.
+        """Fetch, verify and prepare where needed; who stops waiting stops nothing else.
 
         Raises:
-            SourceError: They cannot be had.
+            SourceError: They cannot be had; not tried again for a moment.
         """
-        async with self._lock:
-            if self._files is None:
-                self._files = await asyncio.to_thread(self._prepare)
+        if self._files is not None:
             return self._files
+        if self._fetching is None:
+            if time.monotonic() < self._retry_at:
+                raise SourceError(self._failure)
+            self._fetching = asyncio.create_task(self._fetch())
+            # All who waited may have left.
+            self._fetching.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._fetching)
+
+    async def _fetch(self) -> ModelFiles:
+        try:
+            self._files = await asyncio.to_thread(self._prepare)
+        except SourceError as error:
+            self._failure, self._retry_at = str(error), time.monotonic() + RETRY_AFTER_S
+            raise
+        finally:
+            self._fetching = None
+        return self._files
 
     def _prepare(self) -> ModelFiles:
         directory = self._store.prepare(self._entry.source, self._progress(self._entry.id))
@@ -75,12 +94,14 @@ class HostedModel:
         self._weights = weights
         self._formatter: Formatter | None = None
         self._context_length = 0
+        self._vocab_size = 0
 
     async def formatter(self) -> Formatter:
         """The formatter of this entry; fetches the tokenizer where needed."""
         if self._formatter is None:
             files = await self._weights.files()
             self._context_length = resolve_context_length(self.entry, files.info)
+            self._vocab_size = files.info.vocab_size
             self._formatter = Formatter(
                 get_format(self.entry.template),
                 files.tokenizer,
@@ -93,6 +114,11 @@ class HostedModel:
     def context_length(self) -> int:
         """Longest prompt + completion in tokens; 0 before `formatter` has fetched the files."""
         return self._context_length
+
+    @property
+    def vocab_size(self) -> int:
+        """Token ids the model itself knows; 0 before `formatter` has fetched the files."""
+        return self._vocab_size
 
 
 class Herd:
@@ -165,7 +191,7 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         model_dir=files.directory,
         max_model_len=max(resolve_context_length(entry, info) for entry in entries),
         weight_bytes=info.weight_bytes,
-        kv_bytes_per_token=info.kv_bytes_per_token(),
+        kv_bytes_per_token=info.kv_bytes_per_token(4 if settings.dtype == "float32" else 2),
         architecture=info.architecture,
         dtype=settings.dtype,
         quantization=settings.quantization,

@@ -6,13 +6,16 @@ import asyncio
 import uuid
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
-from server.engines.base import Delta, GenerationRequest, SamplingSettings
-from server.errors import InvalidRequest, Overloaded
+from server.engines.base import Delta, GenerationRequest
+from server.engines.pool import RETRY_AFTER_S
+from server.errors import InvalidRequest, ModelFailed, ModelLoading, Overloaded, SourceError
+from server.generation import sampling
 from server.generation.assembler import polish
 from server.generation.herd import Herd, HostedModel
+from server.generation.sampling import SamplingOverrides
 from server.generation.window import Window, fit, fit_text
 from server.prompts.conversation import Message, parse_messages
 from server.prompts.formatter import Formatter, Prompt
@@ -21,30 +24,8 @@ from server.prompts.formatter import Formatter, Prompt
 _COMPLETION_MAX_TOKENS = 16
 # Text above this many characters is rendered in a thread: tokenising it would stall every stream.
 _LARGE_TEXT = 20_000
-# Most stop strings that a caller may send (OpenAI: 4; clients such as Continue send more).
-_MOST_STOPS = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingOverrides:
-    """What a caller said of sampling; None leaves the registry's value, else OpenAI's default."""
-
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
-    seed: int | None = None
-    max_tokens: int | None = None
-    min_tokens: int | None = None
-    logprobs: int | None = None
-    ignore_eos: bool | None = None
-    logit_bias: Mapping[int, float] | None = None
-    stop: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
-    n: int = 1
+# So many messages take as long as a large text, however little they say.
+_MANY_MESSAGES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +89,13 @@ class GenerationService:
             ModelNotFound: No such model.
             InvalidRequest: The messages or settings are wrong.
             ContextLengthExceeded: The conversation does not fit.
+            ModelLoading, ModelFailed: The model's files are not there.
         """
         model = self.herd.resolve(call.model)
         messages = parse_messages(call.messages)
-        formatter = await model.formatter()
+        formatter = await self._formatter(model)
         size = sum(len(message.text) for message in messages)
-        if size > _LARGE_TEXT:
+        if size > _LARGE_TEXT or len(messages) > _MANY_MESSAGES:
             window = await asyncio.to_thread(_fit_chat, model, formatter, messages, call)
         else:
             window = _fit_chat(model, formatter, messages, call)
@@ -123,16 +105,16 @@ class GenerationService:
         """Resolve and fit a prompt.
 
         Raises:
-            ModelNotFound, InvalidRequest, ContextLengthExceeded: As `prepare_chat`.
+            CorralError: As `prepare_chat`.
         """
         model = self.herd.resolve(call.model)
-        formatter = await model.formatter()
+        formatter = await self._formatter(model)
         if isinstance(call.prompt, str):
             render = formatter.render_text
             large = len(call.prompt) > _LARGE_TEXT
             prompt = await asyncio.to_thread(render, call.prompt) if large else render(call.prompt)
         else:
-            prompt = _prompt_of_ids(formatter, call.prompt)
+            prompt = _prompt_of_ids(formatter, call.prompt, model.vocab_size)
         if not prompt.token_ids:
             raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
         window = fit_text(
@@ -170,6 +152,20 @@ class GenerationService:
         finally:
             self._running -= 1
 
+    async def _formatter(self, model: HostedModel) -> Formatter:
+        try:
+            async with asyncio.timeout(self._load_wait_seconds):
+                return await model.formatter()
+        except TimeoutError:
+            raise ModelLoading(
+                model.entry.id,
+                f"The files of the model '{model.entry.id}' are still being fetched. Try again "
+                "shortly.",
+                retry_after=5.0,
+            ) from None
+        except SourceError as error:
+            raise ModelFailed(model.entry.id, str(error), retry_after=RETRY_AFTER_S) from error
+
 
 def _fit_chat(
     model: HostedModel, formatter: Formatter, messages: Sequence[Message], call: ChatCall
@@ -193,17 +189,11 @@ def _fit_chat(
     )
 
 
-def _prompt_of_ids(formatter: Formatter, ids: Sequence[int]) -> Prompt:
+def _prompt_of_ids(formatter: Formatter, ids: Sequence[int], vocab_size: int) -> Prompt:
+    sampling.check_token_ids(ids, vocab_size, param="prompt")
     bare = formatter.render_text("")
-    wrong = next((i for i in ids if not 0 <= i < formatter.tokenizer.vocab_size), None)
-    if wrong is not None:
-        raise InvalidRequest(
-            f"Token id {wrong} is outside the model's vocabulary of "
-            f"{formatter.tokenizer.vocab_size} tokens.",
-            param="prompt",
-        )
     return Prompt(
-        text=formatter.tokenizer.decode(ids, skip_special_tokens=False),
+        text="",  # nobody reads it
         token_ids=list(ids),
         stop=bare.stop,
         stop_token_ids=bare.stop_token_ids,
@@ -211,32 +201,19 @@ def _prompt_of_ids(formatter: Formatter, ids: Sequence[int]) -> Prompt:
     )
 
 
-def _prepared(model: HostedModel, window: Window, overrides: SamplingOverrides) -> PreparedRequest:
+def _prepared(model: HostedModel, window: Window, said: SamplingOverrides) -> PreparedRequest:
     prompt = window.prompt
     markers = (*prompt.stop, *model.entry.stop)
-    stop = tuple(dict.fromkeys((*markers, *overrides.stop)))
-    if len(overrides.stop) > _MOST_STOPS:
-        raise InvalidRequest(f"Send at most {_MOST_STOPS} stop strings.", param="stop")
-    if "" in stop:
-        raise InvalidRequest("A stop string must not be empty.", param="stop")
-    defaults = model.entry.sampling.model_dump(exclude_none=True)
-    said = {
-        item.name: value
-        for item in fields(SamplingOverrides)
-        if (value := getattr(overrides, item.name)) is not None
-    }
-    merged = defaults | said
-    # vLLM writes "all tokens" as 0; its HTTP API and others also as -1.
-    if merged.get("top_k") == -1:
-        merged["top_k"] = 0
-    merged |= {
-        "max_tokens": window.max_tokens,
-        "stop": stop,
-        "stop_token_ids": tuple(dict.fromkeys((*prompt.stop_token_ids, *overrides.stop_token_ids))),
-    }
     request = GenerationRequest(
         request_id=uuid.uuid4().hex,
         prompt_token_ids=prompt.token_ids,
-        sampling=SamplingSettings(**merged),
+        sampling=sampling.settle(
+            said,
+            model.entry.sampling.model_dump(exclude_none=True),
+            max_tokens=window.max_tokens,
+            stop=markers,
+            stop_token_ids=prompt.stop_token_ids,
+            vocab_size=model.vocab_size,
+        ),
     )
     return PreparedRequest(model=model, window=window, request=request, markers=markers)

@@ -9,7 +9,8 @@ prompt and recompute it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import ceil
@@ -23,6 +24,7 @@ from server.prompts.formatter import Prompt
 _STEPS = 4
 # Room kept for the answer when the request leaves its length open: a quarter, at most this.
 _OPEN_COMPLETION_TOKENS = 1024
+_ASKING = frozenset({"system", "user"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,35 +114,39 @@ def _shortened(
     estimate: Callable[[Message], int],
     prompt_tokens: int,
     budget: int,
-) -> list[tuple[list[Message], int]]:
-    """Ever shorter versions of the conversation, each with the number of messages it lacks."""
+) -> Iterator[tuple[list[Message], int]]:
+    """Ever shorter versions of the conversation, each with the number of messages it lacks.
+
+    The last has nothing but the system messages and the last turn.
+    """
     system, turns = _split_turns(messages)
-    sizes = [sum(map(estimate, turn)) for turn in turns[:-1]]
-    dropped_tokens = list(accumulate(sizes))
+    dropped_tokens = list(accumulate(sum(map(estimate, turn)) for turn in turns[:-1]))
+    if not dropped_tokens:
+        return
     step = max(1, budget // _STEPS)
-    first = ceil((prompt_tokens - budget) / step)
-    versions: list[tuple[list[Message], int]] = []
-    for quarters in range(first, first + len(turns) + _STEPS):
+    quarters = max(1, ceil((prompt_tokens - budget) / step))
+    gone = 0
+    while gone < len(dropped_tokens):
         # The shortest head of turns that holds this many tokens; all but the last turn at most.
-        gone = next(
-            (n + 1 for n, total in enumerate(dropped_tokens) if total >= quarters * step),
-            len(sizes),
-        )
-        missing = sum(map(len, turns[:gone]))
-        if missing and (not versions or versions[-1][1] != missing):
-            kept = [message for turn in turns[gone:] for message in turn]
-            versions.append((system + kept, missing))
-    return versions
+        enough = bisect_left(dropped_tokens, quarters * step) + 1
+        gone = min(max(enough, gone + 1), len(dropped_tokens))
+        kept = [message for turn in turns[gone:] for message in turn]
+        yield system + kept, sum(map(len, turns[:gone]))
+        quarters = dropped_tokens[gone - 1] // step + 1
 
 
 def _split_turns(messages: Sequence[Message]) -> tuple[list[Message], list[list[Message]]]:
-    """Leading system messages, and turns that each begin with a user message."""
+    """Leading system messages, and turns: what is asked, with its instructions, and the answer."""
     head = 0
     while head < len(messages) and messages[head].role == "system":
         head += 1
     turns: list[list[Message]] = []
     for message in messages[head:]:
-        if not turns or (message.role == "user" and turns[-1][-1].role != "user"):
+        asks = message.role in _ASKING
+        if not turns or (asks and turns[-1][-1].role not in _ASKING):
             turns.append([])
         turns[-1].append(message)
+    # Instructions after the last answer belong to it: the last turn has the last question.
+    while len(turns) > 1 and all(message.role != "user" for message in turns[-1]):
+        turns[-2:] = [turns[-2] + turns[-1]]
     return list(messages[:head]), turns

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from server.errors import UnsupportedField
-from server.generation.service import SamplingOverrides
+from server.generation.sampling import SamplingOverrides
 
 _INT64 = 2**63
 
@@ -31,7 +32,9 @@ _NEUTRAL: Mapping[str, Collection[Any]] = {
     "allowed_token_ids": ([],),
     "bad_words": ([],),
     "best_of": (1,),
+    "documents": ([],),
     "echo": (False,),
+    "functions": ([],),
     "include_stop_str_in_output": (False,),
     "length_penalty": (1, 1.0),
     "modalities": (["text"],),
@@ -41,7 +44,8 @@ _NEUTRAL: Mapping[str, Collection[Any]] = {
     "skip_special_tokens": (True,),
     "spaces_between_special_tokens": (True,),
     "suffix": ("",),
-    "tool_choice": ("none",),
+    "tool_choice": ("none", "auto"),
+    "tools": ([],),
     "use_beam_search": (False,),
 }
 # Fields that would change the answer and are not obeyed yet: refused by name.
@@ -49,9 +53,7 @@ REFUSED = frozenset(_NEUTRAL) | {
     "audio",
     "cache_salt",
     "chat_template",
-    "documents",
     "function_call",
-    "functions",
     "guided_choice",
     "guided_grammar",
     "guided_json",
@@ -60,7 +62,6 @@ REFUSED = frozenset(_NEUTRAL) | {
     "prompt_logprobs",
     "reasoning_effort",
     "structured_outputs",
-    "tools",
     "truncate_prompt_tokens",
     "web_search_options",
 }
@@ -69,10 +70,35 @@ REFUSED = frozenset(_NEUTRAL) | {
 class StreamOptions(BaseModel):
     """OpenAI's ``stream_options``, with vLLM's addition."""
 
-    model_config = ConfigDict(strict=True, extra="ignore")
+    model_config = ConfigDict(strict=True, extra="allow")
 
-    include_usage: bool = False
-    continuous_usage_stats: bool = False
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
+    """Against eavesdroppers who measure packets; nothing is padded here, so it has no effect."""
+
+
+def _stop_strings(value: Any) -> Any:
+    """One string or several; not a pydantic union, whose errors name its branches as fields."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise PydanticCustomError("stop_type", "must be a string or an array of strings")
+
+
+_STOP_SCHEMA = {
+    "anyOf": [
+        {"type": "string"},
+        {"type": "array", "items": {"type": "string"}},
+        {"type": "null"},
+    ]
+}
+StopStrings = Annotated[
+    tuple[str, ...], BeforeValidator(_stop_strings), WithJsonSchema(_STOP_SCHEMA)
+]
 
 
 class GenerationBody(BaseModel):
@@ -92,7 +118,7 @@ class GenerationBody(BaseModel):
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ignore_eos: bool | None = None
-    stop: str | list[str] | None = None
+    stop: StopStrings = ()
     stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
@@ -114,7 +140,9 @@ class GenerationBody(BaseModel):
                     param=name,
                     code="unsupported_parameter",
                 )
-        return sorted(extra.keys() - REFUSED - WITHOUT_EFFECT)
+        options = self.stream_options and self.stream_options.model_extra
+        inner = (f"stream_options.{name}" for name in options or ())
+        return sorted((extra.keys() - REFUSED - WITHOUT_EFFECT).union(inner))
 
     def check_stream_options(self) -> None:
         """``stream_options`` only goes with ``stream: true``, as OpenAI has it."""
@@ -125,7 +153,6 @@ class GenerationBody(BaseModel):
 
     def overrides(self, *, max_tokens: int | None, logprobs: int | None) -> SamplingOverrides:
         """The sampling part of this body."""
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return SamplingOverrides(
             temperature=self.temperature,
             top_p=self.top_p,
@@ -140,7 +167,7 @@ class GenerationBody(BaseModel):
             ignore_eos=self.ignore_eos,
             logit_bias=self._logit_bias(),
             logprobs=logprobs,
-            stop=stop,
+            stop=self.stop,
             stop_token_ids=tuple(self.stop_token_ids or ()),
             n=self.n or 1,
         )

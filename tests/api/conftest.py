@@ -1,0 +1,38 @@
+"""A ranch and its client for every test of the API."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.ranch import Ranch, in_process, write_tiny_model
+
+
+@pytest.fixture(scope="session")
+def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def make_ranch(model_directory: Path, tmp_path: Path) -> Callable[..., Ranch]:
+    """Makes a ranch; arguments as for `Ranch`."""
+
+    def make(*args: Any, **options: Any) -> Ranch:
+        return Ranch(model_directory, tmp_path / "cache", *args, **options)
+
+    return make
+
+
+@pytest.fixture
+def ranch(make_ranch: Callable[..., Ranch]) -> Ranch:
+    return make_ranch()
+
+
+@pytest.fixture
+async def client(ranch: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
+    async with in_process(ranch) as client:
+        yield client

@@ -1,0 +1,242 @@
+"""A whole server for tests: a real registry, tokenizer and app over scripted engines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import socket
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+from starlette.types import ASGIApp, Message
+
+from server.app import create_app
+from server.engines.base import Delta, Engine, EngineSpec, GenerationRequest
+from server.engines.pool import Report
+from server.engines.scripted import ScriptedEngine, Step
+from server.generation.herd import Herd
+from server.prompts.catalog import FORMATS
+from server.registry.progress import NullProgress
+from server.registry.schema import TEMPLATES_CONTEXT, Registry
+from server.registry.sources import ModelStore
+from tests.unit.prompts.support_tokenizers import CHATML_SPECIALS, byte_level, write_model
+from tests.unit.registry.conftest import CONFIG, safetensors_bytes
+
+CONTEXT = 2048
+# 3 special tokens, 256 bytes, 5 merges.
+VOCABULARY = 264
+
+# What the registry of most tests holds; `directory` is added. The engines differ by an argument.
+MODELS: tuple[Mapping[str, Any], ...] = (
+    {
+        "id": "tiny",
+        "aliases": ["org/tiny-chat"],
+        "description": "A test.",
+        "template": "chatml",
+    },
+    {
+        "id": "talker",
+        "template": "dialogue",
+        "stop": ["THE END"],
+        "sampling": {"temperature": 0.25, "top_k": -1, "max_tokens": 77, "seed": 5},
+    },
+    {"id": "strict", "template": "chatml", "context": {"length": 64}},
+    {
+        "id": "forgetful",
+        "template": "chatml",
+        "context": {"length": 128, "overflow": "drop_oldest"},
+    },
+)
+
+
+def write_tiny_model(directory: Path) -> Path:
+    """A model folder: real tokenizer, config and weights, all as small as can be."""
+    write_model(
+        directory,
+        byte_level(CHATML_SPECIALS),
+        tokenizer_config={"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"},
+        config=CONFIG
+        | {"eos_token_id": 2, "vocab_size": VOCABULARY, "max_position_embeddings": CONTEXT},
+    )
+    (directory / "model.safetensors").write_bytes(safetensors_bytes())
+    return directory
+
+
+def hello(_: GenerationRequest) -> list[Step]:
+    """An answer in two deltas: 3 tokens."""
+    return [
+        Delta(0, "Hel", [10], cached_tokens=4),
+        Delta(0, "lo", [11, 12], finish_reason="stop", cached_tokens=4),
+    ]
+
+
+class Ranch:
+    """Herd, engines and app.
+
+    Args:
+        directory: The model folder.
+        cache: An empty folder.
+        models: Registry entries; without ``source`` they get ``directory``.
+        options: For `create_app`.
+
+    Attributes:
+        script: What every engine plays; may be changed at any time.
+        gate: Engines are loaded while it is set, as it is at first.
+        load_error: Raised by the next load.
+        engines: Every engine made so far.
+        specs: What they were made of.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        cache: Path,
+        models: Iterable[Mapping[str, Any]] = MODELS,
+        **options: Any,
+    ) -> None:
+        self.script: Callable[[GenerationRequest], Iterable[Step]] = hello
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.load_error: Exception | None = None
+        self.engines: list[ScriptedEngine] = []
+        self.specs: list[EngineSpec] = []
+        source = {"source": {"directory": str(directory)}}
+        self.registry = Registry.model_validate(
+            {"models": [source | dict(model) for model in models]},
+            context={TEMPLATES_CONTEXT: FORMATS},
+        )
+        self.herd = Herd(self.registry, ModelStore(cache), self._make, lambda _: NullProgress())
+        self.app: ASGIApp = create_app(self.herd, **options)
+
+    def play(self, *steps: Step) -> None:
+        """Answer every request with these steps."""
+        self.script = lambda _: list(steps)
+
+    def play_after(self, event: asyncio.Event, before: Iterable[Step], after: Step) -> None:
+        """Answer every request with steps, and with one more once ``event`` is set."""
+
+        def script(_: GenerationRequest) -> Iterable[Step]:
+            yield from before
+            while not event.is_set():
+                yield 0.005
+            yield after
+
+        self.script = script
+
+    @property
+    def requests(self) -> list[GenerationRequest]:
+        """What the engines were asked."""
+        return [request for engine in self.engines for request in engine.requests]
+
+    @property
+    def request(self) -> GenerationRequest:
+        """The last thing they were asked."""
+        return self.requests[-1]
+
+    @property
+    def aborted(self) -> list[str]:
+        """Ids of requests that were ended early."""
+        return [number for engine in self.engines for number in engine.aborted]
+
+    async def _make(self, spec: EngineSpec, report: Report) -> Engine:
+        report("loading the model")
+        engine = ScriptedEngine(
+            lambda request: self.script(request),  # noqa: PLW0108 - the script of that moment
+            load_error=self.load_error,
+        )
+        self.engines.append(engine)
+        self.specs.append(spec)
+        await self.gate.wait()
+        await engine.start()
+        return engine
+
+
+@asynccontextmanager
+async def lifespan(app: ASGIApp) -> AsyncGenerator[None, None]:
+    """Start an ASGI application and stop it."""
+    to_app: asyncio.Queue[Message] = asyncio.Queue()
+    from_app: asyncio.Queue[Message] = asyncio.Queue()
+    scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    task = asyncio.create_task(app(scope, to_app.get, from_app.put))
+    await to_app.put({"type": "lifespan.startup"})
+    assert (await from_app.get())["type"] == "lifespan.startup.complete"
+    try:
+        yield
+    finally:
+        await to_app.put({"type": "lifespan.shutdown"})
+        assert (await from_app.get())["type"] == "lifespan.shutdown.complete"
+        await task
+
+
+@asynccontextmanager
+async def in_process(ranch: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A client that calls the app without sockets."""
+    transport = httpx.ASGITransport(ranch.app, raise_app_exceptions=False)
+    async with (
+        lifespan(ranch.app),
+        httpx.AsyncClient(transport=transport, base_url="http://corral") as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def listening(ranch: Ranch) -> AsyncGenerator[str, None]:
+    """The app behind a real socket, on this event loop; yields ``http://127.0.0.1:PORT``."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(
+            ranch.app, log_level="critical", access_log=False, timeout_graceful_shutdown=1
+        )
+        server = uvicorn.Server(config)
+        task = asyncio.create_task(server.serve(sockets=[listener]))
+        await until(lambda: server.started)
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+def normalised(content: bytes) -> str:
+    """A response without what changes from call to call: id, time and version."""
+    text = re.sub(r'"id":"(chatcmpl|cmpl)-[0-9a-f]{32}"', r'"id":"\1-ID"', content.decode())
+    text = re.sub(r'"created":\d{10}', '"created":1', text)
+    return re.sub(r'"system_fingerprint":"corral-[^"]+"', '"system_fingerprint":"FP"', text)
+
+
+def events(content: bytes) -> list[Any]:
+    """The decoded events of a stream; ``[DONE]`` as that string."""
+    datas = [line.removeprefix("data: ") for line in content.decode().split("\n\n") if line]
+    return [data if data == "[DONE]" else json.loads(data) for data in datas]
+
+
+async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait until ``condition`` holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110 - what tests wait for has no event
+            await asyncio.sleep(0.005)
+
+
+def user(text: str = "Hi") -> dict[str, Any]:
+    """A user message."""
+    return {"role": "user", "content": text}
+
+
+def chat(model: str = "tiny", **fields: Any) -> dict[str, Any]:
+    """A chat request."""
+    return {"model": model, "messages": [user()]} | fields
+
+
+def error(
+    message: str,
+    *,
+    kind: str = "invalid_request_error",
+    param: str | None = None,
+    code: str | None = None,
+) -> dict[str, Any]:
+    """OpenAI's error envelope."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,0 +1,47 @@
+"""`corral` with an engine that answers from a script; run by test_serve.py in a process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
+
+from server import cli, serve
+from server.engines.base import Delta, Engine, EngineSpec
+from server.engines.pool import Report
+from server.engines.scripted import ScriptedEngine
+from server.generation.herd import EngineFactory
+
+
+def load_forever(log_dir: Path) -> None:
+    """As a load in a thread that nothing can cancel, with a process of its own below it."""
+    helper = subprocess.Popen(["sleep", "600"])
+    (log_dir / "helper.pid").write_text(str(helper.pid))
+    time.sleep(600)
+
+
+def factory(log_dir: Path) -> EngineFactory:
+    """Engines that say "Hello" after SCRIPT_DELAY seconds, loaded as SCRIPT_LOAD says."""
+
+    async def make(spec: EngineSpec, report: Report) -> Engine:
+        report("loading the model")
+        how = os.environ.get("SCRIPT_LOAD", "")
+        if how == "forever":
+            await asyncio.to_thread(load_forever, log_dir)
+        delay = float(os.environ.get("SCRIPT_DELAY", "0"))
+        engine = ScriptedEngine(
+            lambda _: [Delta(0, "Hel", [5]), delay, Delta(0, "lo", [6], finish_reason="stop")]
+        )
+        await engine.start()
+        return engine
+
+    return make
+
+
+serve._vllm_factory = factory
+cli.main()

@@ -1,0 +1,123 @@
+"""Where a setting comes from, and what is said about a bad one."""
+
+from pathlib import Path
+
+import pytest
+
+import server
+from server.settings import (
+    ApiKeys,
+    Settings,
+    SettingsError,
+    read_settings,
+    unknown_variables,
+)
+
+
+def test_a_flag_wins_over_the_environment_over_dotenv_over_the_default(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_settings().port == 8000
+    (home / ".env").write_text("CORRAL_PORT=8001\nCORRAL_HOST=127.0.0.3\n")
+    assert read_settings().port == 8001
+    monkeypatch.setenv("CORRAL_PORT", "8002")
+    assert read_settings().port == 8002
+    settings = read_settings(port="8003", host=None)
+    assert (settings.port, settings.host) == (8003, "127.0.0.3")
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRAL_PORT", "")
+    assert read_settings().port == 8000
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("port", "1.5", "--port must be a whole number, not '1.5'."),
+        ("port", "abc", "--port must be a whole number, not 'abc'."),
+        ("port", "-1", "--port must be at least 0, not '-1'."),
+        ("port", "65536", "--port must be at most 65535, not '65536'."),
+        (
+            "log_level",
+            "loud",
+            "--log-level must be one of debug, info, warning, error, not 'loud'.",
+        ),
+        ("load_wait_seconds", "0", "--load-wait-seconds must be more than 0, not '0'."),
+        ("allow_no_key", "perhaps", "--allow-no-key must be true or false, not 'perhaps'."),
+    ],
+)
+def test_a_bad_flag_is_named(name: str, value: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(**{name: value})
+    assert str(caught.value) == message
+
+
+def test_every_bad_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORRAL_MAX_RUNNING", "many")
+    with pytest.raises(SettingsError) as caught:
+        read_settings(port="x")
+    assert sorted(str(caught.value).splitlines()) == [
+        "--port must be a whole number, not 'x'.",
+        "CORRAL_MAX_RUNNING must be a whole number, not 'many'.",
+    ]
+
+
+def test_log_levels_may_be_written_in_capitals() -> None:
+    assert read_settings(log_level="DEBUG").log_level == "debug"
+
+
+def test_the_registry_is_the_one_here(registry: Path) -> None:
+    assert read_settings().registry_path == Path("model_registry.yaml")
+
+
+def test_without_one_here_it_is_the_shipped_one() -> None:
+    path = read_settings().registry_path
+    assert path.is_file()
+    package = Path(server.__file__).parent
+    assert path.parent in (package, package.parent)
+
+
+def test_one_that_was_asked_for_is_never_replaced() -> None:
+    assert read_settings(registry="model_registry.yaml").registry_path == Path(
+        "model_registry.yaml"
+    )
+
+
+def test_keys_are_split_and_auto_makes_one() -> None:
+    assert Settings(api_key=" a , b,").resolve_keys() == ApiKeys(("a", "b"), None)
+    keys = Settings(api_key="a,auto").resolve_keys()
+    assert keys.made is not None
+    assert keys.made.startswith("sk-corral-")
+    assert keys.accepted == (keys.made, "a")
+    assert keys.made != Settings(api_key="auto").resolve_keys().made
+
+
+def test_keys_do_not_show_in_a_repr() -> None:
+    assert "secret" not in repr(Settings(api_key="secret"))
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.1.2.3", True),
+        ("localhost", True),
+        ("::1", True),
+        ("[::1]", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.5", False),
+        ("example.org", False),
+    ],
+)
+def test_loopback_is_recognised(host: str, loopback: bool) -> None:
+    assert Settings(host=host).on_loopback is loopback
+
+
+def test_a_slip_in_a_variables_name_is_noticed() -> None:
+    environment = {"CORRAL_PROT": "1", "CORRAL_PORT": "2", "PATH": "/bin", "CORRAL_XYZZY": "3"}
+    assert unknown_variables(environment) == [
+        "CORRAL_PROT is set, and is no setting of Corral (did you mean CORRAL_PORT?).",
+        "CORRAL_XYZZY is set, and is no setting of Corral.",
+    ]
