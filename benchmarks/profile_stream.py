@@ -56,7 +56,7 @@ def measure(session: Session) -> Report:
         table=table(own, total),
         notes=[
             f"{options.streams} streams, {measured.cpu_us_per_token:.0f} µs CPU a token with the "
-            f"profiler; samples at {_RATE_HZ} Hz of threads that were running."
+            f"profiler; samples at {_RATE_HZ} Hz of the threads that hold the GIL."
         ],
     )
 
@@ -64,7 +64,8 @@ def measure(session: Session) -> Report:
 def _command(spy: str, pid: int, raw: Path) -> list[str]:
     return [
         *(spy, "record", "--pid", str(pid), "--rate", str(_RATE_HZ), "--duration", "3600"),
-        *("--format", "raw", "--function", "--output", str(raw)),
+        # Threads that hold the GIL: those that wait are taken for running on some kernels.
+        *("--gil", "--format", "raw", "--function", "--output", str(raw)),
     ]
 
 

@@ -3,7 +3,7 @@
 # Reads OPENAI_BASE_URL and OPENAI_API_KEY (any value where the server needs none).
 set -eu
 # JSON escapes for the two characters that would end the string.
-question=$(printf '%s' "${1:-What is the capital of France?}" | sed 's/[\\"]/\\&/g')
+question=$(printf '%s' "${1:-What is the capital of France? Answer in one sentence.}" | sed 's/[\\"]/\\&/g')
 curl --silent --show-error --fail-with-body \
     "${OPENAI_BASE_URL:-http://127.0.0.1:8000/v1}/chat/completions" \
     -H "Authorization: Bearer ${OPENAI_API_KEY:-none}" \

@@ -14,7 +14,7 @@ MODEL = "smollm2-135m-instruct"
 
 
 def main() -> None:
-    question = " ".join(sys.argv[1:]) or "What is the capital of France?"
+    question = " ".join(sys.argv[1:]) or "What is the capital of France? Answer in one sentence."
     client = OpenAI(
         base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8000/v1"),
         api_key=os.environ.get("OPENAI_API_KEY", "none"),

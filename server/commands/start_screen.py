@@ -14,7 +14,7 @@ from server.commands.inventory import Stock
 from server.console import columns, err
 from server.settings import ApiKeys
 
-_QUESTION = "What is the capital of France?"
+_QUESTION = "What is the capital of France? Answer in one sentence."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -163,7 +163,11 @@ class VllmEngine:
                     for completion in output.outputs:
                         yield vllm_values.delta(completion, cached)
         except VLLMClientError as error:
-            raise InvalidRequest(str(error)) from error
+            # str(error) repeats parameter and value in brackets; the message itself is plain.
+            param = getattr(error, "parameter", None)
+            raise InvalidRequest(
+                str(error.args[0] if error.args else error), param=param
+            ) from error
         except EngineDeadError as error:
             how = "ended unexpectedly" if self._llm is llm else "was stopped"
             raise EngineDied(f"The engine of '{self._spec.name}' {how}.") from error

@@ -6,23 +6,23 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from server.engines.base import Delta, FinishReason, PositionLogprobs
+from server.engines.base import Delta, FinishReason, PositionLogprobs, SamplingSettings
 from server.errors import GenerationFailed
 from server.prompts.formatter import Prompt
 
-# A piece of a role marker at the end of a truncated answer is removed from this length on; one
+# A piece of a stop string at the end of a truncated answer is removed from this length on; one
 # character alone ("#", a newline) is more likely the model's own.
 _SHORTEST_FRAGMENT = 2
 
 
 async def polish(
-    deltas: AsyncGenerator[Delta, None], prompt: Prompt, markers: Sequence[str]
+    deltas: AsyncGenerator[Delta, None], prompt: Prompt, sampling: SamplingSettings
 ) -> AsyncGenerator[Delta, None]:
     """Pass deltas on, cleaned at both ends of each choice.
 
     - One leading space goes where the format was trained to begin answers with one.
-    - When the length limit cut the answer inside one of the format's own role markers, the piece is
-      removed: engines hold such text back and let it go at the end.
+    - No stop string and no part of one stays at the end: engines hold such text back, and let it go
+      when the length limit comes first, or when another stop string ends at the same token.
 
     Raises:
         GenerationFailed: The engine aborted the request.
@@ -34,25 +34,29 @@ async def polish(
                 begun.add(delta.index)
                 delta.text = delta.text.removeprefix(" ")
             if delta.finish_reason is not None:
-                _check_finish(delta, markers)
+                _finish(delta, sampling)
             yield delta
 
 
-def _check_finish(delta: Delta, markers: Sequence[str]) -> None:
+def _finish(delta: Delta, sampling: SamplingSettings) -> None:
     if delta.finish_reason == "abort":
         raise GenerationFailed("The request was aborted because the engine is stopping.")
+    # Before `min_tokens` a stop string is ordinary text.
+    if isinstance(delta.stop_reason, str) and not sampling.min_tokens:
+        found = [at for stop in sampling.stop if (at := delta.text.find(stop)) >= 0]
+        delta.text = delta.text[: min(found, default=None)]
     if delta.finish_reason == "length":
-        delta.text = _without_fragment(delta.text, markers)
+        delta.text = _without_fragment(delta.text, sampling.stop)
 
 
-def _without_fragment(text: str, markers: Sequence[str]) -> str:
-    """``text`` without the beginning of a marker at its end."""
+def _without_fragment(text: str, stops: Sequence[str]) -> str:
+    """``text`` without the beginning of a stop string at its end."""
     longest = max(
         (
             size
-            for marker in markers
-            for size in range(_SHORTEST_FRAGMENT, min(len(marker), len(text) + 1))
-            if text.endswith(marker[:size])
+            for stop in stops
+            for size in range(_SHORTEST_FRAGMENT, min(len(stop), len(text) + 1))
+            if text.endswith(stop[:size])
         ),
         default=0,
     )

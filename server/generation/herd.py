@@ -46,6 +46,11 @@ class Weights:
         self._failure = ""
         self._retry_at = 0.0
 
+    @property
+    def known(self) -> ModelFiles | None:
+        """The files if they have been fetched."""
+        return self._files
+
     async def files(self) -> ModelFiles:
         """Fetch, verify and prepare where needed; who stops waiting stops nothing else.
 
@@ -93,15 +98,11 @@ class HostedModel:
         self.slot = slot
         self._weights = weights
         self._formatter: Formatter | None = None
-        self._context_length = 0
-        self._vocab_size = 0
 
     async def formatter(self) -> Formatter:
         """The formatter of this entry; fetches the tokenizer where needed."""
         if self._formatter is None:
             files = await self._weights.files()
-            self._context_length = resolve_context_length(self.entry, files.info)
-            self._vocab_size = files.info.vocab_size
             self._formatter = Formatter(
                 get_format(self.entry.template),
                 files.tokenizer,
@@ -112,13 +113,15 @@ class HostedModel:
 
     @property
     def context_length(self) -> int:
-        """Longest prompt + completion in tokens; 0 before `formatter` has fetched the files."""
-        return self._context_length
+        """Longest prompt + completion in tokens; 0 before the files are there."""
+        files = self._weights.known
+        return 0 if files is None else resolve_context_length(self.entry, files.info)
 
     @property
     def vocab_size(self) -> int:
-        """Token ids the model itself knows; 0 before `formatter` has fetched the files."""
-        return self._vocab_size
+        """Token ids the model itself knows; 0 before the files are there."""
+        files = self._weights.known
+        return 0 if files is None else files.info.vocab_size
 
 
 class Herd:

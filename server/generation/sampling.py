@@ -51,7 +51,8 @@ def settle(
         defaults: The registry's, by field of `SamplingSettings`.
         max_tokens: Decided already, by what fits.
         stop: The format's and the registry's; the caller's are added.
-        stop_token_ids: The format's; the caller's are added.
+        stop_token_ids: The format's, EOS among them, unless the caller ignores EOS; the caller's
+            are added.
         vocab_size: Ids beyond it would read foreign memory in an engine, or end it.
 
     Raises:
@@ -66,6 +67,7 @@ def settle(
             "most.",
             param="min_tokens",
         )
+    ending = () if said.ignore_eos else stop_token_ids
     values = (
         dict(defaults)
         | {
@@ -76,7 +78,7 @@ def settle(
         | {
             "max_tokens": max_tokens,
             "stop": tuple(dict.fromkeys((*stop, *said.stop))),
-            "stop_token_ids": tuple(dict.fromkeys((*stop_token_ids, *said.stop_token_ids))),
+            "stop_token_ids": tuple(dict.fromkeys((*ending, *said.stop_token_ids))),
         }
     )
     # vLLM writes "all tokens" as 0; its HTTP API and others also as -1.

@@ -54,13 +54,11 @@ class PreparedRequest:
     """A call that is rendered, fits, and only waits for its engine.
 
     Args:
-        markers: The format's and the registry's own stop strings (without the caller's).
     """
 
     model: HostedModel
     window: Window
     request: GenerationRequest
-    markers: tuple[str, ...]
 
     @property
     def prompt_tokens(self) -> int:
@@ -144,7 +142,9 @@ class GenerationService:
             slot = prepared.model.slot
             async with slot.lease(wait_seconds=self._load_wait_seconds) as engine:
                 deltas = polish(
-                    engine.generate(prepared.request), prepared.window.prompt, prepared.markers
+                    engine.generate(prepared.request),
+                    prepared.window.prompt,
+                    prepared.request.sampling,
                 )
                 async with aclosing(deltas):
                     async for delta in deltas:
@@ -203,7 +203,6 @@ def _prompt_of_ids(formatter: Formatter, ids: Sequence[int], vocab_size: int) ->
 
 def _prepared(model: HostedModel, window: Window, said: SamplingOverrides) -> PreparedRequest:
     prompt = window.prompt
-    markers = (*prompt.stop, *model.entry.stop)
     request = GenerationRequest(
         request_id=uuid.uuid4().hex,
         prompt_token_ids=prompt.token_ids,
@@ -211,9 +210,9 @@ def _prepared(model: HostedModel, window: Window, said: SamplingOverrides) -> Pr
             said,
             model.entry.sampling.model_dump(exclude_none=True),
             max_tokens=window.max_tokens,
-            stop=markers,
+            stop=(*prompt.stop, *model.entry.stop),
             stop_token_ids=prompt.stop_token_ids,
             vocab_size=model.vocab_size,
         ),
     )
-    return PreparedRequest(model=model, window=window, request=request, markers=markers)
+    return PreparedRequest(model=model, window=window, request=request)

@@ -48,7 +48,7 @@ Logs      /logs
 Try it
 curl -N http://127.0.0.1:8000/v1/chat/completions -H 'Content-Type: application/json' -d \
 '{{"model": "tiny", "stream": true, "messages": [{{"role": "user", "content": \
-"What is the capital of France?"}}]}}'
+"What is the capital of France? Answer in one sentence."}}]}}'
 
 """
 

@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Sequence
 
 import pytest
 
-from server.engines.base import Delta, PositionLogprobs, TokenLogprob
+from server.engines.base import Delta, PositionLogprobs, SamplingSettings, TokenLogprob
 from server.errors import GenerationFailed
 from server.generation.assembler import collect, polish
 from server.prompts.formatter import Prompt
 
-MARKERS = ("\nHuman:", "### Instruction:", "THE END")
+STOP = ("\nHuman:", "### Instruction:", "THE END")
 
 
 class Source:
@@ -32,10 +32,11 @@ def prompt(*, strip: bool) -> Prompt:
 
 
 async def polished(
-    *deltas: Delta, strip: bool = False, markers: Sequence[str] = MARKERS
+    *deltas: Delta, strip: bool = False, stop: tuple[str, ...] = STOP, min_tokens: int = 0
 ) -> list[str]:
     source = Source(deltas)
-    found = [delta.text async for delta in polish(source(), prompt(strip=strip), markers)]
+    sampling = SamplingSettings(max_tokens=9, stop=stop, min_tokens=min_tokens)
+    found = [delta.text async for delta in polish(source(), prompt(strip=strip), sampling)]
     assert source.closed
     return found
 
@@ -78,17 +79,27 @@ async def test_each_choice_has_its_own_start() -> None:
         ("", ""),
     ],
 )
-async def test_a_piece_of_a_marker_at_a_cut_end_goes(text: str, kept: str) -> None:
+async def test_a_piece_of_a_stop_string_at_a_cut_end_goes(text: str, kept: str) -> None:
     assert await polished(Delta(0, text, [1], "length")) == [kept]
     # Elsewhere it is text.
     assert await polished(Delta(0, text, [1], "stop")) == [text]
     assert await polished(Delta(0, text, [1]), Delta(0, "x", [1], "length")) == [text, "x"]
-    assert await polished(Delta(0, text, [1], "length"), markers=()) == [text]
+    assert await polished(Delta(0, text, [1], "length"), stop=()) == [text]
+
+
+async def test_of_stop_strings_within_one_token_the_first_to_begin_ends_the_answer() -> None:
+    ended = Delta(0, "a b", [1], "stop", stop_reason="c")
+    assert await polished(ended, stop=("c", "b")) == ["a "]
+    # Before min_tokens they were ordinary text.
+    ended = Delta(0, "a b", [1], "stop", stop_reason="c")
+    assert await polished(ended, stop=("c", "b"), min_tokens=2) == ["a b"]
+    # EOS (no stop reason) ends it as it is.
+    assert await polished(Delta(0, "a b", [1], "stop"), stop=("b",)) == ["a b"]
 
 
 async def test_an_abort_is_a_failure() -> None:
     source = Source([Delta(0, "a", [1]), Delta(0, "b", [1], "abort"), Delta(1, "c", [1])])
-    deltas = polish(source(), prompt(strip=False), ())
+    deltas = polish(source(), prompt(strip=False), SamplingSettings(max_tokens=9))
     assert (await anext(deltas)).text == "a"
     with pytest.raises(GenerationFailed, match="the engine is stopping"):
         await anext(deltas)
@@ -97,7 +108,7 @@ async def test_an_abort_is_a_failure() -> None:
 
 async def test_closing_closes_the_engines_iterator() -> None:
     source = Source([Delta(0, "a", [1]), Delta(0, "b", [1])])
-    deltas = polish(source(), prompt(strip=False), ())
+    deltas = polish(source(), prompt(strip=False), SamplingSettings(max_tokens=9))
     await anext(deltas)
     assert not source.closed
     await deltas.aclose()
