@@ -51,10 +51,7 @@ class CompletionCall:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRequest:
-    """A call that is rendered, fits, and only waits for its engine.
-
-    Args:
-    """
+    """A call that is rendered, fits, and only waits for its engine."""
 
     model: HostedModel
     window: Window
