@@ -39,8 +39,9 @@ def main(target: Callable[..., None], kwargs: Mapping[str, Any], settings: Child
     die_with(settings.server_pid)
     if settings.log_file is not None:
         _redirect_output(settings.log_file)
-    # Ctrl-C in a terminal reaches the whole process group; ending engines is the server's work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C in a terminal reaches the whole process group, and vLLM would abort what it runs:
+    # out of the group. Ending engines is the server's work.
+    os.setpgrp()
     target(**kwargs)
 
 
@@ -55,7 +56,7 @@ def die_with(pid: int) -> None:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:  # already gone
         os._exit(1)
-    except OSError:  # an old kernel, or a sandbox that forbids the call
+    except (AttributeError, OSError):  # a Python without the call, an old kernel, a sandbox
         wait = partial(_poll_proc, pid)
     else:
         wait = partial(_poll_handle, handle)
