@@ -95,7 +95,7 @@ class Senses:
 
     hardware: Callable[[], Hardware] = probe
     builds: Callable[[], Builds] = find_builds
-    port_owner: Callable[[str, int, str], PortOwner | None] = port_owner
+    port_owner: Callable[[str, int], PortOwner | None] = port_owner
     environment: Mapping[str, str] | None = None
 
 
@@ -115,8 +115,7 @@ def examine(settings: Settings, senses: Senses | None = None) -> Report:
         stocks = take_stock(registry, store)
         engines = [*_engines(registry, stocks, hardware)]
         findings += [*_about_models(stocks, engines), *_about_memory(registry, engines, hardware)]
-    key = next(iter(settings.resolve_keys().accepted), "")
-    owner = senses.port_owner(settings.host, settings.port, key)
+    owner = senses.port_owner(settings.host, settings.port)
     disk_free = _disk_free(store.cache_dir)
     findings += [
         *_about_disk(store.cache_dir, disk_free, stocks),

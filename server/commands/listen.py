@@ -76,18 +76,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def port_owner(host: str, port: int, key: str = "") -> PortOwner | None:
+def port_owner(host: str, port: int) -> PortOwner | None:
     """Who listens on a port now, or None if it can be had.
 
     Args:
         host: The address one would listen on.
         port: The port; 0 is always free.
-        key: An API key to ask a Corral with.
     """
     try:
         listen(host, port).close()
     except PortError:
-        return _owner(host, port, key)
+        return _owner(host, port)
     return None
 
 
@@ -101,7 +100,7 @@ def reachable(host: str) -> str:
 
 def _refusal(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        owner = _owner(host, port, "")
+        owner = _owner(host, port)
         other = port + 1 if port < 65535 else 8000
         return (
             f"Port {port} on {host} is in use by {owner}. Stop it, or choose another port: "
@@ -114,8 +113,8 @@ def _refusal(error: OSError, host: str, port: int) -> str:
     return f"Cannot listen on {host}:{port}: {error.strerror or error}."
 
 
-def _owner(host: str, port: int, key: str) -> PortOwner:
-    version = _corral_version(reachable(host), port, key)
+def _owner(host: str, port: int) -> PortOwner:
+    version = _corral_version(reachable(host), port)
     process = _listener(port)
     if process is None:
         return PortOwner(version)
@@ -137,20 +136,19 @@ def _listener(port: int) -> psutil.Process | None:
     return None
 
 
-def _corral_version(host: str, port: int, key: str) -> str | None:
+def _corral_version(host: str, port: int) -> str | None:
     """The version of the Corral that answers there, ``?`` if it will not tell, None if none."""
     # Other servers have a /version too; a /health that speaks of models, without a key, is ours.
-    health = _ask(f"http://{host}:{port}/health", "")
+    # No key is ever sent: any program may sit on the port, and would have it.
+    health = _ask(f"http://{host}:{port}/health")
     if not isinstance(health.get("models"), dict):
         return None
-    version = _ask(f"http://{host}:{port}/version", key).get("version")
+    version = _ask(f"http://{host}:{port}/version").get("version")
     return version if isinstance(version, str) else "?"
 
 
-def _ask(url: str, key: str) -> dict[str, object]:
+def _ask(url: str) -> dict[str, object]:
     request = urllib.request.Request(url)  # noqa: S310  # http, built above
-    if key:
-        request.add_header("Authorization", f"Bearer {key}")
     # Never through a proxy: the question is about this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:

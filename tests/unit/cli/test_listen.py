@@ -63,13 +63,14 @@ def test_a_taken_port_names_its_owner_and_a_remedy(neighbour: ThreadingHTTPServe
     assert f"corral serve --port {port + 1 if port < 65535 else 8000}" in message
 
 
-@pytest.mark.parametrize(("key", "version"), [("key", "9.9"), ("wrong", "?")])
-def test_a_corral_tells_its_version_to_who_has_a_key(
-    neighbour: ThreadingHTTPServer, key: str, version: str
+def test_nobody_on_the_port_is_sent_a_key(
+    neighbour: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner = port_owner("0.0.0.0", neighbour.server_port, key)
+    monkeypatch.setenv("CORRAL_API_KEY", "key")
+    owner = port_owner("0.0.0.0", neighbour.server_port)
     assert owner is not None
-    assert (owner.corral, owner.pid) == (version, os.getpid())
+    # The neighbour tells its version to the key "key" alone.
+    assert (owner.corral, owner.pid) == ("?", os.getpid())
 
 
 def test_another_server_with_a_version_is_no_corral(neighbour: ThreadingHTTPServer) -> None:
