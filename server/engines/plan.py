@@ -108,20 +108,28 @@ def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         _cpu_kv_cache(spec, hardware) if spec.kv_cache_bytes is None else 0,
         f"up to {CPU_KV_MAX_SEQUENCES} full contexts within a quarter of the free memory",
     )
-    args = _common_args(spec) | {
-        "dtype": spec.dtype or "auto",
-        "kv_cache_memory_bytes": kv_cache,
-        "enforce_eager": not compiled,
-        "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
-        "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
-        "additional_config": {"corral_threads": threads},
+    args = (
+        _common_args(spec)
+        | {
+            "dtype": spec.dtype or "auto",
+            "kv_cache_memory_bytes": kv_cache,
+            "enforce_eager": not compiled,
+            "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
+            "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
+        }
+        | dict(spec.extra)
+    )
+    # Last, and beside what the registry puts there: the worker cannot start without it.
+    args["additional_config"] = {
+        **args.get("additional_config", {}),
+        "corral_threads": threads,
     }
     return EnginePlan(
         device="cpu",
         threads=threads,
         compile=compiled,
         start_method=start,
-        engine_args=args | dict(spec.extra),
+        engine_args=args,
         choices=tuple(choices.made),
     )
 

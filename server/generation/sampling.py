@@ -11,6 +11,8 @@ from server.errors import InvalidRequest
 
 # Most stop strings that a caller may send (OpenAI: 4; clients such as Continue send more).
 _MOST_STOPS = 64
+# Longest one: the engine holds as much text back while it streams.
+_LONGEST_STOP = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +108,7 @@ def _check_stop(stop: tuple[str, ...]) -> None:
         raise InvalidRequest(f"Send at most {_MOST_STOPS} stop strings.", param="stop")
     if "" in stop:
         raise InvalidRequest("A stop string must not be empty.", param="stop")
+    if any(len(text) > _LONGEST_STOP for text in stop):
+        raise InvalidRequest(
+            f"A stop string may have at most {_LONGEST_STOP} characters.", param="stop"
+        )

@@ -92,6 +92,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"stop": ["a", None]}, "stop", "invalid_type", "must be a string or an array of strings."),
     ({"stop": [""]}, "stop", None, "A stop string must not be empty."),
     ({"stop": ["x"] * 65}, "stop", None, "Send at most 64 stop strings."),
+    ({"stop": "x" * 257}, "stop", None, "A stop string may have at most 256 characters."),
     ({"stop_token_ids": "2"}, "stop_token_ids", "invalid_type", "must be an array."),
     ({"stop_token_ids": [1, -1]}, "stop_token_ids.1", "invalid_value", "0"),
     ({"stop_token_ids": [264]}, "stop_token_ids", None, "vocabulary of 264 tokens."),

@@ -184,3 +184,8 @@ def test_too_few_gpus() -> None:
         plan_engine(spec(**wanted), machine(gpus=2))
     plan = plan_engine(spec(**wanted, executor="ray"), machine(gpus=2))
     assert plan.engine_args["distributed_executor_backend"] == "ray"
+
+
+def test_what_the_registry_tells_a_worker_stands_beside_what_we_do() -> None:
+    plan = plan_engine(spec(extra={"additional_config": {"x": 1, "corral_threads": 9}}), machine())
+    assert plan.engine_args["additional_config"] == {"x": 1, "corral_threads": 6}
