@@ -90,13 +90,13 @@ def _run(
 
 
 @contextmanager
-def busy_core() -> Iterator[None]:
+def busy_core() -> Iterator[subprocess.Popen[bytes]]:
     """A process that takes the last core; it ends with this one, come what may."""
     core = max(os.sched_getaffinity(0))
     command = [sys.executable, "-c", _BUSY, str(os.getpid()), str(core)]
     process = subprocess.Popen(command, start_new_session=True)
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()

@@ -1,6 +1,7 @@
 """Servers as processes: started, watched, and ended with all that they started."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -88,13 +89,13 @@ def test_cpu_clock_of_a_process_is_its_own() -> None:
 
 
 def test_a_busy_core_is_busy_and_then_free() -> None:
-    with busy_core():
-        children = psutil.Process().children()
+    with busy_core() as process:
         deadline = time.monotonic() + 20
-        while not any(process_cpu_seconds(child.pid) > 0.2 for child in children):
-            assert time.monotonic() < deadline
+        while process_cpu_seconds(process.pid) <= 0.2:
+            assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
-    assert not any(child.is_running() for child in children)
+    assert process.returncode == -signal.SIGKILL
+    assert not psutil.pid_exists(process.pid)
 
 
 def test_excerpt_shows_the_cause_above_a_long_tail(tmp_path: Path) -> None:
