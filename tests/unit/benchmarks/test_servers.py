@@ -92,7 +92,8 @@ def test_a_busy_core_is_busy_and_then_free() -> None:
     with busy_core() as process:
         deadline = time.monotonic() + 20
         while process_cpu_seconds(process.pid) <= 0.2:
-            assert process.poll() is None and time.monotonic() < deadline
+            assert process.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
     assert process.returncode == -signal.SIGKILL
     assert not psutil.pid_exists(process.pid)
