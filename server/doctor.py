@@ -158,8 +158,8 @@ def _about_builds(builds: Builds, hardware: Hardware) -> Iterator[Finding]:
         )
     elif GPU_ENGINE in engines and not hardware.gpus:
         yield Finding(
-            "The GPU build of vLLM is installed, and no NVIDIA GPU answers (nvidia-smi).",
-            "mend the driver, or install the CPU build: make serve BUILD=cpu",
+            f"The GPU build of vLLM is installed, and there is no NVIDIA GPU: {hardware.no_gpu}.",
+            "mend that, or install the CPU build: make serve BUILD=cpu",
         )
     for name, version in engines.items():
         if not version.startswith(_VLLM_MINOR):
@@ -212,7 +212,8 @@ def _planned(
     need = 0
     if plan.device == "cpu":
         kv_cache = int(plan.engine_args["kv_cache_memory_bytes"])
-        need = CPU_WEIGHT_COPIES * spec.weight_bytes + CPU_OVERHEAD_BYTES + kv_cache
+        workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
+        need = CPU_WEIGHT_COPIES * spec.weight_bytes + workers * (CPU_OVERHEAD_BYTES + kv_cache)
     return EngineReport(names, need, plan.choices)
 
 

@@ -218,7 +218,9 @@ def _vllm_factory(log_dir: Path) -> EngineFactory:
         log_file = log_dir / f"engine-{spec.name.replace('/', '_')}.log"
         if log_file.exists():  # what an engine said before it ended is worth keeping
             log_file.replace(log_file.with_suffix(".previous.log"))
-        engine = vllm_engine.VllmEngine(spec, plan_engine(spec, probe()), log_file=log_file)
+        # In a thread: nvidia-smi takes its time.
+        hardware = await asyncio.to_thread(probe)
+        engine = vllm_engine.VllmEngine(spec, plan_engine(spec, hardware), log_file=log_file)
         report("loading the model")
         await engine.start()
         return engine

@@ -13,6 +13,7 @@ from rich.text import Text
 from server.commands.models import files, print_json
 from server.console import columns, out
 from server.doctor import EngineReport, Report, Senses, examine
+from server.engines.hardware import Hardware
 from server.registry.values import format_bytes
 from server.settings import Settings
 
@@ -47,15 +48,18 @@ def _section(title: str, rows: list[tuple[str, ...]], *, header: bool = False) -
 
 def _machine(report: Report) -> Iterator[tuple[str, str]]:
     hardware = report.hardware
-    yield "cpu", f"{hardware.cpu_model}, {hardware.cores} usable cores"
+    nodes = f", {len(hardware.nodes)} NUMA nodes" if len(hardware.nodes) > 1 else ""
+    yield "cpu", f"{hardware.cpu_model}, {hardware.cores} usable cores{nodes}"
     yield "isa", " ".join(hardware.isa) or "nothing that matters"
     total, free = format_bytes(hardware.memory_total), format_bytes(hardware.memory_available)
     yield "memory", f"{total}, {free} free"
     for gpu in hardware.gpus:
         memory = f"{format_bytes(gpu.memory_total)}, {format_bytes(gpu.memory_free)} free"
+        if gpu.unified:
+            memory += ", the system's"
         yield f"gpu {gpu.index}", f"{gpu.name}, {memory}"
     if not hardware.gpus:
-        yield "gpu", "none (nvidia-smi does not answer)"
+        yield "gpu", f"none ({hardware.no_gpu})"
 
 
 def _software(report: Report) -> Iterator[tuple[str, str]]:
@@ -64,7 +68,15 @@ def _software(report: Report) -> Iterator[tuple[str, str]]:
     yield "engine", builds.engine
     yield "torch", builds.torch or "none"
     yield "python", f"{builds.python} ({builds.executable})"
-    yield "compiler", report.hardware.compiler or "none (fine: eager mode needs none)"
+    yield "compiler", _compiler(report.hardware)
+
+
+def _compiler(hardware: Hardware) -> str:
+    """The one that counts here: Triton's on a GPU."""
+    if not hardware.gpus:
+        return hardware.compiler or "none (fine: eager mode needs none)"
+    lacks = hardware.gpu_compile_lacks
+    return f"{lacks} (models run in eager mode)" if lacks else f"{hardware.c_compiler}, Python.h"
 
 
 def _server(report: Report) -> Iterator[tuple[str, str]]:

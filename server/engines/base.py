@@ -22,7 +22,8 @@ class EngineSpec:
         kv_bytes_per_token: KV cache bytes that one token of context takes, all layers.
         architecture: The Hugging Face class name, such as ``LlamaForCausalLM``.
         kv_cache_bytes: KV cache size.
-        threads: OpenMP threads of the engine (CPU only).
+        threads: OpenMP threads of each worker (CPU only).
+        binding: CPUs the workers run on (CPU only): ``none``, ``cores`` or numbers as in ``0-3,8``.
         compile: True to use torch.compile (and CUDA graphs on a GPU).
         executor: ``uni`` runs the model in the engine's process, ``mp`` in processes of its own.
         start_method: How the engine's process is made.
@@ -45,6 +46,7 @@ class EngineSpec:
     gpu_memory_utilization: float | None = None
     compile: bool | None = None
     threads: int | None = None
+    binding: str | None = None
     executor: Literal["uni", "mp", "ray"] | None = None
     start_method: Literal["forkserver", "fork", "spawn"] | None = None
     prefix_caching: bool | None = None

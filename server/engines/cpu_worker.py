@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
 from vllm.logger import init_logger
+from vllm.utils.cpu_resource_utils import get_allowed_cpu_list, get_visible_memory_node
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from server.engines import cpu_llama
-from server.engines.threads import ThreadGovernor
+from server.engines import cpu_llama, threads
 
 logger = init_logger(__name__)
 # vLLM replaces torch.set_num_threads by a function that refuses; keep the real one.
@@ -19,11 +20,23 @@ _set_num_threads = torch.set_num_threads
 class CorralCPUWorker(CPUWorker):
     """The worker named in ``worker_cls`` of every CPU engine."""
 
+    def __init__(self, vllm_config: Any, local_rank: int, *args: Any, **kwargs: Any) -> None:
+        self._cpus = vllm_config.additional_config.get("corral_cpus", [])
+        # First, because vLLM takes its memory from the NUMA node of the first CPU it may use.
+        threads.bind(self._cpus, local_rank)
+        super().__init__(vllm_config, local_rank, *args, **kwargs)
+        _open_memory_of_all_own_nodes()
+
     def init_device(self) -> None:
         """As vLLM's, then as many OpenMP threads as the plan says and the machine bears."""
         super().init_device()
-        self._governor = ThreadGovernor(
-            self.vllm_config.additional_config["corral_threads"], _set_num_threads
+        # Workers that are bound have cores of their own.
+        sharing = 1 if self._cpus else self.parallel_config.local_world_size
+        self._governor = threads.ThreadGovernor(
+            self.vllm_config.additional_config["corral_threads"],
+            _set_num_threads,
+            sharing=sharing,
+            own_cpu=time.process_time if sharing == 1 else threads.cpu_of_workers(),
         )
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
@@ -36,3 +49,14 @@ class CorralCPUWorker(CPUWorker):
         """One step; the thread count is looked at in between."""
         self._governor.before_step()
         return super().execute_model(scheduler_output)
+
+
+def _open_memory_of_all_own_nodes() -> None:
+    """Undo vLLM's strict binding to the first node where this worker's CPUs span several.
+
+    A model that is too large for one node would be killed for want of memory while others have it.
+    """
+    allowed = get_visible_memory_node()
+    nodes = sorted({cpu.numa_node for cpu in get_allowed_cpu_list()} & {*allowed})
+    if len(nodes) > 1:
+        torch.ops._C.init_cpu_memory_env(nodes)

@@ -5,18 +5,23 @@ Figures behind the choices are in benchmarks/RESULTS.md; what the registry sets 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from server.engines.base import EngineSpec
+from server.engines.binding import Binding, bind_workers
+from server.engines.gpus import Gpu
 from server.engines.hardware import Hardware
 from server.errors import EngineDied
 
 T = TypeVar("T")
+StartMethod = Literal["forkserver", "fork", "spawn"]
+_FORKS = ("fork", "forkserver")
 GIB = 1 << 30
 MIB = 1 << 20
-# What a CPU engine takes besides weights and KV cache (Python, torch, activations): 0.9 GB here.
+# What a CPU worker takes besides weights and KV cache (Python, torch, activations): 0.9 GB here.
 CPU_OVERHEAD_BYTES = GIB
 # Loading holds the weights twice for a moment: as read, and packed for the GEMM library.
 CPU_WEIGHT_COPIES = 2
@@ -24,6 +29,9 @@ CPU_KV_SHARE = 0.25
 CPU_KV_MAX_SEQUENCES = 8
 KV_BLOCK_TOKENS = 128
 CUDA_MEMORY_SHARE = 0.9
+# What a GPU worker takes besides weights and KV cache: activations of the largest step, logits of
+# every sequence, CUDA graphs. An estimate for models of 7B to 13B.
+CUDA_OVERHEAD_BYTES = 2 * GIB
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -42,7 +50,7 @@ class EnginePlan:
 
     Args:
         device: ``cpu`` or ``cuda``.
-        threads: OpenMP threads (0 on a GPU: left to vLLM).
+        threads: OpenMP threads of each worker (0 on a GPU: left to vLLM).
         compile: True when torch.compile is used.
         start_method: How the engine's process is made.
         engine_args: Keyword arguments for vLLM's ``AsyncEngineArgs``.
@@ -61,7 +69,8 @@ def plan_engine(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
     """Decide how ``spec`` runs on ``hardware``.
 
     Raises:
-        EngineDied: The model cannot fit this machine; the message says by how much.
+        EngineDied: The model cannot fit this machine, or what the registry says cannot be; the
+            message says by how much, or why.
     """
     return _plan_cuda(spec, hardware) if hardware.gpus else _plan_cpu(spec, hardware)
 
@@ -81,23 +90,31 @@ class _Choices:
 
 def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
     choices = _Choices()
-    choices.choose("device", None, "cpu", "no NVIDIA GPU answers")
-    threads = choices.choose(
-        "threads", spec.threads, hardware.cores, "one a physical core; fewer while others are busy"
+    choices.choose("device", None, "cpu", hardware.no_gpu)
+    workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
+    least = _cpu_worker_bytes(spec, workers) + (
+        spec.kv_cache_bytes or _one_context(spec) // workers
     )
+    binding = bind_workers(spec, hardware, workers, least)
+    threads = choices.choose(
+        "threads",
+        spec.threads,
+        max(1, min([hardware.cores // workers, *map(len, binding.cpus)])),
+        "one a physical core; fewer while others are busy",
+    )
+    choices.made.append(Choice("binding", str(binding), binding.reason))
     compiled = choices.choose(
         "compile", spec.compile, False, "eager starts in seconds and is as fast for LLaMA here"
     )
-    alone = spec.tensor_parallel_size * spec.pipeline_parallel_size == 1
     executor = choices.choose(
         "executor",
         spec.executor,
-        "uni" if alone else "mp",
-        "no second process to wait for" if alone else "a process for each part of the model",
+        "uni" if workers == 1 else "mp",
+        "no second process to wait for" if workers == 1 else "a process for each part of the model",
     )
     start = choices.choose(
         "start_method",
-        spec.start_method,
+        _start_method(spec, compiled),
         "spawn" if compiled else "forkserver",
         "torch.compile needs a fresh process" if compiled else "forked from a prepared process",
     )
@@ -105,42 +122,65 @@ def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         "kv_cache_bytes",
         spec.kv_cache_bytes,
         # What the user set is not second-guessed.
-        _cpu_kv_cache(spec, hardware) if spec.kv_cache_bytes is None else 0,
+        _cpu_kv_cache(spec, binding, workers) if spec.kv_cache_bytes is None else 0,
         f"up to {CPU_KV_MAX_SEQUENCES} full contexts within a quarter of the free memory",
     )
-    args = (
-        _common_args(spec)
-        | {
-            "dtype": spec.dtype or "auto",
-            "kv_cache_memory_bytes": kv_cache,
-            "enforce_eager": not compiled,
-            "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
-            "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
-        }
-        | dict(spec.extra)
-    )
-    # Last, and beside what the registry puts there: the worker cannot start without it.
-    args["additional_config"] = {
-        **args.get("additional_config", {}),
-        "corral_threads": threads,
+    args = {
+        "kv_cache_memory_bytes": kv_cache,
+        "enforce_eager": not compiled,
+        "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
+        "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
     }
     return EnginePlan(
         device="cpu",
         threads=threads,
         compile=compiled,
         start_method=start,
-        engine_args=args,
+        engine_args=_told_workers(_common_args(spec) | args | dict(spec.extra), threads, binding),
         choices=tuple(choices.made),
     )
 
 
-def _cpu_kv_cache(spec: EngineSpec, hardware: Hardware) -> int:
-    """Bytes for the KV cache: room for many full contexts, but a modest part of free memory."""
-    one_context = spec.kv_bytes_per_token * (spec.max_model_len + KV_BLOCK_TOKENS)
-    free = hardware.memory_available - CPU_WEIGHT_COPIES * spec.weight_bytes - CPU_OVERHEAD_BYTES
-    if free < one_context:
+def _told_workers(args: Mapping[str, Any], threads: int, binding: Binding) -> dict[str, Any]:
+    """``args`` with what our worker cannot start without, beside what the registry puts there."""
+    ours = {"corral_threads": threads, "corral_cpus": [list(cpus) for cpus in binding.cpus]}
+    return {**args, "additional_config": {**args.get("additional_config", {}), **ours}}
+
+
+def _start_method(spec: EngineSpec, compiled: bool) -> StartMethod | None:
+    """What the registry says, unless it would turn compilation off without a word.
+
+    Raises:
+        EngineDied: A process that is forked, by the server or its helper, has torch as it was
+            imported there: ``TORCH_COMPILE_DISABLE`` was read long ago.
+    """
+    if compiled and spec.start_method in _FORKS:
         raise EngineDied(
-            f"'{spec.name}' does not fit this machine: weights, one full context of "
+            f"'{spec.name}' has compile: true and start_method: {spec.start_method} in its engine "
+            "settings, and a forked process cannot compile. Leave start_method out of the "
+            "registry or set it to spawn, or set compile: false."
+        )
+    return spec.start_method
+
+
+def _one_context(spec: EngineSpec) -> int:
+    """Bytes of KV cache that the longest conversation takes."""
+    return spec.kv_bytes_per_token * (spec.max_model_len + KV_BLOCK_TOKENS)
+
+
+def _cpu_worker_bytes(spec: EngineSpec, workers: int) -> int:
+    """What each of the workers takes while it loads, without its KV cache."""
+    return CPU_WEIGHT_COPIES * spec.weight_bytes // workers + CPU_OVERHEAD_BYTES
+
+
+def _cpu_kv_cache(spec: EngineSpec, binding: Binding, workers: int) -> int:
+    """Bytes for each worker's KV cache: many full contexts, but a modest part of free memory."""
+    one_context = _one_context(spec) // workers
+    free = binding.memory - _cpu_worker_bytes(spec, workers)
+    if free < one_context:
+        place = f"the memory beside CPUs {binding}" if binding.cpus else "this machine"
+        raise EngineDied(
+            f"'{spec.name}' does not fit {place}: weights, one full context of "
             f"{spec.max_model_len} tokens and the engine itself lack "
             f"{(one_context - free) // MIB + 1} MiB of memory. Free some, set a smaller "
             "context.length in the registry, or choose a smaller model."
@@ -157,30 +197,23 @@ def _plan_cuda(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         )
     choices = _Choices()
     choices.choose("device", None, "cuda", f"{len(hardware.gpus)} x {hardware.gpus[0].name}")
-    # Triton and Inductor build their launchers with the host's compiler.
-    compiled = choices.choose(
-        "compile",
-        spec.compile,
-        hardware.compiler is not None,
-        "a compiler is there" if hardware.compiler else "no compiler for Triton's launchers",
-    )
-    args = _common_args(spec) | {"dtype": spec.dtype or "auto", "enforce_eager": not compiled}
+    can_compile, why = _cuda_compile(spec, hardware)
+    compiled = choices.choose("compile", spec.compile, can_compile, why)
+    args = _common_args(spec) | {"enforce_eager": not compiled}
     if spec.kv_cache_bytes is not None:
         args["kv_cache_memory_bytes"] = choices.choose(
             "kv_cache_bytes", spec.kv_cache_bytes, 0, "registry"
         )
-    # With a KV cache of a set size it still is what vLLM wants to find free before it starts.
-    if spec.kv_cache_bytes is None or spec.gpu_memory_utilization is not None:
-        args["gpu_memory_utilization"] = choices.choose(
-            "gpu_memory_utilization",
-            spec.gpu_memory_utilization,
-            CUDA_MEMORY_SHARE,
-            "vLLM sizes the KV cache",
-        )
+    share, why = _cuda_share(spec, hardware.gpus[:wanted], wanted)
+    args["gpu_memory_utilization"] = choices.choose(
+        "gpu_memory_utilization", spec.gpu_memory_utilization, share, why
+    )
     if spec.executor is not None:
         executor = choices.choose("executor", spec.executor, "uni", "registry")
         args["distributed_executor_backend"] = UNIPROC if executor == "uni" else executor
-    start = choices.choose("start_method", spec.start_method, "spawn", "CUDA needs a fresh process")
+    start = choices.choose(
+        "start_method", _start_method(spec, compiled), "spawn", "CUDA needs a fresh process"
+    )
     return EnginePlan(
         device="cuda",
         threads=0,
@@ -191,10 +224,42 @@ def _plan_cuda(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
     )
 
 
+def _cuda_compile(spec: EngineSpec, hardware: Hardware) -> tuple[bool, str]:
+    """Whether to compile, and why: Triton's launchers are built while the model is loaded."""
+    if lacks := hardware.gpu_compile_lacks:
+        return False, f"{lacks} for Triton's launchers"
+    if spec.start_method in _FORKS:
+        return False, "a forked process cannot"
+    return True, "a C compiler and Python.h are there"
+
+
+def _cuda_share(spec: EngineSpec, gpus: Sequence[Gpu], parts: int) -> tuple[float, str]:
+    """The share of each GPU's memory that vLLM is told to use, and why.
+
+    vLLM 0.32 uses it twice (v1/worker/gpu_worker.py). ``init_device`` refuses to start where that
+    share of the *whole* memory is not free (``request_memory`` in v1/worker/utils.py), then
+    ``determine_available_memory`` makes the KV cache of what is left of it. With
+    ``kv_cache_memory_bytes`` the second is left out and the first is not: with vLLM's own 0.92 a
+    small engine would be refused beside any other process. So it asks for what this engine takes.
+    That neither reserves nor limits anything: where the estimate is low, CUDA finds out.
+    """
+    smallest = min(gpus, key=lambda gpu: gpu.memory_total)
+    if spec.kv_cache_bytes is not None:
+        need = spec.weight_bytes // parts + spec.kv_cache_bytes + CUDA_OVERHEAD_BYTES
+        share = math.ceil(100 * need / smallest.memory_total) / 100
+        why = f"weights, KV cache and {CUDA_OVERHEAD_BYTES // GIB} GiB besides"
+        return min(share, CUDA_MEMORY_SHARE), why
+    if smallest.unified:
+        free = CUDA_MEMORY_SHARE * smallest.memory_free / smallest.memory_total
+        return max(0.01, math.floor(100 * free) / 100), "90% of what is free: it is the system's"
+    return CUDA_MEMORY_SHARE, "vLLM sizes the KV cache"
+
+
 def _common_args(spec: EngineSpec) -> dict[str, Any]:
     args: dict[str, Any] = {
         "model": str(spec.model_dir),
         "served_model_name": spec.name,
+        "dtype": spec.dtype or "auto",
         "max_model_len": spec.max_model_len,
         "tensor_parallel_size": spec.tensor_parallel_size,
         "pipeline_parallel_size": spec.pipeline_parallel_size,

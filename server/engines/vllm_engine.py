@@ -45,6 +45,9 @@ _ENVIRONMENT = {
     # of the engine where there is no compiler.
     "TORCH_COMPILE_DISABLE": "1",
     "TOKENIZERS_PARALLELISM": "false",
+    # Workers are bound by `threads.bind`. vLLM's own way needs a NUMA node for each worker, and
+    # pins every OpenMP thread, which the governor then cannot let leave a core.
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
 }
 
 

@@ -206,6 +206,7 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         gpu_memory_utilization=settings.gpu_memory_utilization,
         compile=settings.compile,
         threads=settings.threads,
+        binding=settings.binding,
         executor=settings.executor,
         start_method=settings.start_method,
         prefix_caching=settings.prefix_caching,

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Collection, Iterable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
+    BeforeValidator,
     Field,
     JsonValue,
     StrictBool,
     StrictFloat,
     StrictInt,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -35,6 +38,31 @@ ModelName = Annotated[
 ]
 Penalty = Annotated[StrictFloat, Field(ge=-2, le=2)]
 Count = Annotated[StrictInt, Field(ge=1)]
+_BINDING = r"^(none|cores|\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*)$"
+
+
+def _binding(value: Any) -> str:
+    # YAML reads a single number as one.
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not re.fullmatch(_BINDING, text):
+        raise ValueError(f"must be none, cores or CPU numbers such as 0-3,8, not '{value}'")
+    return text
+
+
+CpuBinding = Annotated[
+    str,
+    BeforeValidator(_binding),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": _BINDING},
+                {"type": "integer", "minimum": 0, "maximum": 9999},
+            ],
+            "examples": ["none", "cores", "0-3"],
+        }
+    ),
+]
+"""Where an engine's workers run, as text."""
 
 
 class EngineKey(NamedTuple):
@@ -94,7 +122,7 @@ class EngineSettings(Section):
     quantization: str | None = Field(default=None, min_length=1, max_length=50)
     """vLLM's quantization method, such as awq, gptq or fp8, where the weights need it said."""
     kv_cache: ByteSize | None = None
-    """Memory for the KV cache, such as 512MiB or 8GB."""
+    """Memory for the KV cache, such as 512MiB or 8GB; on each GPU where several share a model."""
     max_num_seqs: Count | None = None
     """Most requests computed at the same time."""
     max_num_batched_tokens: Count | None = None
@@ -104,11 +132,16 @@ class EngineSettings(Section):
     pipeline_parallel_size: Count = 1
     """Groups of GPUs that share the layers, one group after another."""
     gpu_memory_utilization: Annotated[StrictFloat, Field(gt=0, le=1)] | None = None
-    """Share of each GPU's memory this model may use, weights and KV cache together."""
+    """Share of each GPU's memory this model may use, weights and KV cache together. With kv_cache
+    set: what must be free at the start."""
     compile: StrictBool | None = None
     """Compile the model for speed (a longer start) or not."""
     threads: Count | None = None
-    """CPU threads for the computation (CPU engine only)."""
+    """CPU threads for the computation, in each worker (CPU engine only)."""
+    binding: CpuBinding | None = None
+    """CPUs that the computation runs on (CPU engine only): none leaves it to the scheduler, cores
+    takes one hardware thread of each core of one NUMA node, numbers such as 0-3,8 name them.
+    Several workers divide them."""
     executor: Literal["uni", "mp", "ray"] | None = None
     """Where the model's workers run: uni in the engine's own process, mp one process for each,
     ray on a Ray cluster."""

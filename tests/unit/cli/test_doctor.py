@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from server.commands.builds import Builds
 from server.commands.doctor_screen import doctor
 from server.commands.listen import PortOwner
 from server.doctor import Senses, examine
-from server.engines.hardware import Gpu, Hardware
+from server.engines.hardware import Gpu, Hardware, Node
 from server.settings import read_settings
 
 MACHINE = Hardware(
@@ -93,6 +94,38 @@ def test_the_screen_of_a_sound_machine(registry: Path, capsys: pytest.CaptureFix
     assert any(line.split()[:3] == ["threads", "4", "one"] for line in shown.splitlines()), (
         "every choice has its reason"
     )
+    assert any(line.split()[:3] == ["binding", "none", "one"] for line in shown.splitlines())
+
+
+def test_a_machine_of_two_sockets(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nodes = (Node(0, (0, 1), 4 << 30), Node(1, (2, 3), 5 << 30))
+    doctor(read_settings(), as_json=False, senses=senses(replace(MACHINE, nodes=nodes)))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["cpu", "Test", "CPU,", "4", "usable", "cores,", "2", "NUMA", "nodes"] in lines
+    assert ["threads", "2"] in [line[:2] for line in lines]
+    chosen = "binding 2-3 the cores of one NUMA node: nearest to memory"
+    assert chosen.split() in lines
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"no_gpu": "CUDA_VISIBLE_DEVICES='' shows none"}, "gpu none (CUDA_VISIBLE_DEVICES=''"),
+        ({"gpus": (GPU,)}, "compiler no C compiler (models run in eager mode)"),
+        (
+            {"gpus": (GPU,), "c_compiler": "/usr/bin/gcc", "python_h": False},
+            "compiler no Python.h (models run in eager mode)",
+        ),
+        ({"gpus": (GPU,), "c_compiler": "/usr/bin/gcc"}, "compiler /usr/bin/gcc, Python.h"),
+        ({"gpus": (replace(GPU, unified=True),)}, "84.8 GB free, the system's"),
+        ({"compiler": "/usr/bin/c++"}, "compiler /usr/bin/c++"),
+    ],
+)
+def test_what_a_gpu_and_its_compiler_are_like(
+    changes: dict[str, Any], shown: str, registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor(read_settings(), as_json=False, senses=senses(replace(MACHINE, **changes)))
+    assert shown in " ".join(capsys.readouterr().out.split())
 
 
 def test_for_scripts(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +149,8 @@ def test_for_scripts(registry: Path, capsys: pytest.CaptureFixture[str]) -> None
         (
             MACHINE,
             GPU_BUILD,
-            "The GPU build of vLLM is installed, and no NVIDIA GPU answers (nvidia-smi).",
+            "The GPU build of vLLM is installed, and there is no NVIDIA GPU: nvidia-smi does not "
+            "answer.",
         ),
         (
             MACHINE,

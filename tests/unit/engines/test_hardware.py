@@ -1,21 +1,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sysconfig
 from pathlib import Path
 
 import pytest
 
+from server.engines import cgroup as groups
 from server.engines import hardware
-from server.engines.hardware import Gpu, probe, usable_cores
+from server.engines.hardware import Gpu, Hardware, Node, cpu_numbers, probe, usable_cores
 
 GIB = 1 << 30
 
 
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty stand-in for /sys/fs/cgroup."""
-    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
+    """An empty stand-in for /sys/fs/cgroup, as a container sees it."""
+    (tmp_path / "cgroup").write_text("0::/\n")
+    (tmp_path / "mountinfo").write_text(f"30 22 0:26 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
+    monkeypatch.setattr(groups, "_PROCESS", tmp_path)
     return tmp_path
 
 
@@ -90,6 +93,8 @@ def test_hyper_threads_count_once(cgroup: Path, monkeypatch: pytest.MonkeyPatch)
     # Only the second hyper-threads are allowed: each is a core of its own.
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {4, 5})
     assert usable_cores() == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5})
+    assert usable_cores() == 2
 
 
 def test_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,34 +104,118 @@ def test_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A nvidia-smi of our own, alone on the path."""
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of programs, the only one."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    hardware._gpus.cache_clear()
-    yield tmp_path / "nvidia-smi"
-    hardware._gpus.cache_clear()
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return tmp_path
 
 
-def write_smi(path: Path, script: str) -> None:
+def program(path: Path, script: str = "") -> str:
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+    return str(path)
 
 
-def test_gpus(smi: Path) -> None:
-    write_smi(smi, "echo '0, NVIDIA H100, 81559, 81000'\necho '1, Odd, [N/A], [N/A]'")
-    assert probe().gpus == (Gpu(0, "NVIDIA H100", 81559 << 20, 81000 << 20),)
+def test_gpus(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (probe().gpus, probe().no_gpu) == ((), "nvidia-smi is not there")
+    lines = ("0, GPU-a, NVIDIA H100, 81559, 81000", "1, GPU-b, NVIDIA GB10, [N/A], [N/A]")
+    program(path / "nvidia-smi", "\n".join(f"echo '{line}'" for line in lines))
+    assert probe().gpus == (
+        Gpu(0, "NVIDIA H100", 81559 << 20, 81000 << 20, "GPU-a"),
+        Gpu(1, "NVIDIA GB10", Memory.total, Memory.available, "GPU-b", unified=True),
+    )
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert (probe().gpus, probe().no_gpu) == ((), "CUDA_VISIBLE_DEVICES='' shows none")
 
 
-def test_no_gpus(smi: Path) -> None:
-    assert probe().gpus == ()
-
-
-def test_a_driver_that_does_not_answer(smi: Path) -> None:
-    write_smi(smi, "exit 9")
-    assert probe().gpus == ()
-
-
-def test_the_compiler(smi: Path) -> None:
+def test_the_compiler_of_a_cpu(path: Path) -> None:
     assert probe().compiler is None
-    write_smi(smi.parent / "g++", "")
-    assert probe().compiler == str(smi.parent / "g++")
+    expected = program(path / "g++")
+    assert probe().compiler == expected
+    assert probe().c_compiler is None
+
+
+@pytest.mark.parametrize("name", ["gcc", "clang"])
+def test_the_compiler_of_a_gpu(name: str, path: Path) -> None:
+    assert probe().gpu_compile_lacks == "no C compiler"
+    expected = program(path / name)
+    assert (probe().c_compiler, probe().compiler) == (expected, None)
+
+
+def test_a_compiler_by_name(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(path / "gcc")
+    expected = program(path / "icx")
+    monkeypatch.setenv("CC", "icx")
+    assert probe().c_compiler == expected
+    # Triton takes the variable's word for it, and would not look for another.
+    monkeypatch.setenv("CC", "gone")
+    assert probe().c_compiler is None
+
+
+def test_the_headers_of_python(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(path / "gcc")
+    monkeypatch.setattr(sysconfig, "get_default_scheme", lambda: "posix_local")
+    asked: list[str] = []
+    monkeypatch.setattr(sysconfig, "get_path", lambda _, scheme: asked.append(scheme) or tmp_path)
+    assert probe().gpu_compile_lacks == "no Python.h"
+    (tmp_path / "Python.h").touch()
+    assert probe().gpu_compile_lacks == ""
+    assert {*asked} == {"posix_prefix"}, "as Triton asks on Debian"
+
+
+def node_files(folder: Path, index: int, cpus: str, free_kb: int) -> None:
+    path = folder / f"node{index}"
+    path.mkdir()
+    (path / "cpulist").write_text(f"{cpus}\n")
+    figures = {
+        "MemTotal": 99,
+        "MemFree": free_kb,
+        "Active(file)": 5,
+        "Inactive(file)": 6,
+        "Slab": 9,
+    }
+    (path / "meminfo").write_text(
+        "".join(f"Node {index} {name}:  {value} kB\n" for name, value in figures.items())
+    )
+
+
+def nodes_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory_nodes: str) -> Hardware:
+    (tmp_path / "status").write_text(f"Name:\tx\nMems_allowed_list:\t{memory_nodes}\n")
+    monkeypatch.setattr(hardware, "_NODES", tmp_path)
+    monkeypatch.setattr(hardware, "_STATUS", tmp_path / "status")
+    monkeypatch.setattr(hardware, "_first_sibling", lambda cpu: cpu % 8)
+    return probe()
+
+
+def test_numa_nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node_files(tmp_path, 0, "0-3,8-11", 1000)
+    node_files(tmp_path, 1, "4-7,12-15", 2000)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(1, 16)))
+    found = nodes_of(tmp_path, monkeypatch, "0-1")
+    assert found.nodes == (
+        # CPU 0 is not ours, but its core's other hyper-thread is.
+        Node(0, (1, 2, 3, 8), 1011 << 10),
+        Node(1, (4, 5, 6, 7), 2011 << 10),
+    )
+    assert (found.cpus, found.cores) == (tuple(range(1, 16)), 8)
+    # A cpuset may close the memory of a node, or all its CPUs.
+    assert [node.index for node in nodes_of(tmp_path, monkeypatch, "1").nodes] == [1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    assert [node.index for node in nodes_of(tmp_path, monkeypatch, "0-1").nodes] == [0]
+
+
+def test_a_kernel_without_numa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 9})
+    found = nodes_of(tmp_path, monkeypatch, "0")
+    assert found.nodes == (Node(0, (0, 1), Memory.available),)
+    monkeypatch.setattr(hardware, "_STATUS", tmp_path / "none")
+    assert probe().nodes == found.nodes
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"), [("0-2,5\n", (0, 1, 2, 5)), ("3", (3,)), ("", ()), ("2,0", (0, 2))]
+)
+def test_lists_of_cpus(text: str, numbers: tuple[int, ...]) -> None:
+    assert cpu_numbers(text) == numbers

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from server.engines.base import EngineSpec
-from server.engines.hardware import Gpu, Hardware
+from server.engines.hardware import Gpu, Hardware, Node
 from server.engines.plan import CPU_KV_MAX_SEQUENCES, GIB, UNIPROC, EnginePlan, plan_engine
 from server.errors import EngineDied
 
@@ -28,16 +28,19 @@ def spec(**fields: Any) -> EngineSpec:
     return EngineSpec(**basics | fields)
 
 
-def machine(memory: int = 16 * GIB, gpus: int = 0, compiler: str | None = None) -> Hardware:
-    return Hardware(
-        cpu_model="",
-        cores=6,
-        isa=(),
-        memory_total=memory,
-        memory_available=memory,
-        compiler=compiler,
-        gpus=(GPU,) * gpus,
-    )
+def machine(memory: int = 16 * GIB, gpus: int | tuple[Gpu, ...] = 0, **fields: Any) -> Hardware:
+    basics = {
+        "cpu_model": "",
+        "cores": 6,
+        "isa": (),
+        "memory_total": memory,
+        "memory_available": memory,
+        "compiler": None,
+        "gpus": (GPU,) * gpus if isinstance(gpus, int) else gpus,
+        "cpus": tuple(range(6)),
+        "nodes": (Node(0, tuple(range(6)), memory),),
+    }
+    return Hardware(**basics | fields)
 
 
 def shown(plan: EnginePlan) -> dict[str, tuple[str, str]]:
@@ -63,11 +66,12 @@ def test_a_cpu() -> None:
         "enforce_eager": True,
         "distributed_executor_backend": UNIPROC,
         "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
-        "additional_config": {"corral_threads": 6},
+        "additional_config": {"corral_threads": 6, "corral_cpus": []},
     }
     assert shown(plan) == {
-        "device": ("cpu", "no NVIDIA GPU answers"),
+        "device": ("cpu", "nvidia-smi does not answer"),
         "threads": ("6", "one a physical core; fewer while others are busy"),
+        "binding": ("none", "one NUMA node: threads may leave a core that others take"),
         "compile": ("False", "eager starts in seconds and is as fast for LLaMA here"),
         "executor": ("uni", "no second process to wait for"),
         "start_method": ("forkserver", "forked from a prepared process"),
@@ -81,9 +85,10 @@ def test_a_cpu() -> None:
 def test_the_registry_wins_on_a_cpu() -> None:
     said = spec(
         threads=2,
+        binding="1-2",
         compile=True,
         executor="mp",
-        start_method="fork",
+        start_method="spawn",
         kv_cache_bytes=5 * MIB,
         dtype="float32",
         quantization="awq",
@@ -94,15 +99,16 @@ def test_the_registry_wins_on_a_cpu() -> None:
     )
     # It is not even asked whether what was set explicitly fits.
     plan = plan_engine(said, machine(memory=1))
-    assert (plan.threads, plan.compile, plan.start_method) == (2, True, "fork")
+    assert (plan.threads, plan.compile, plan.start_method) == (2, True, "spawn")
     args = plan.engine_args
     assert args["distributed_executor_backend"] == "mp"
     assert (args["kv_cache_memory_bytes"], args["dtype"]) == (5 * MIB, "float32")
     assert (args["quantization"], args["max_num_seqs"]) == ("awq", 3)
     assert (args["max_num_batched_tokens"], args["enable_prefix_caching"]) == (99, False)
     assert (args["seed"], args["enforce_eager"]) == (1, "theirs")
+    assert args["additional_config"] == {"corral_threads": 2, "corral_cpus": [[1, 2]]}
     reasons = {name: reason for name, (_, reason) in shown(plan).items()}
-    assert reasons.pop("device") == "no NVIDIA GPU answers"
+    assert reasons.pop("device") == "nvidia-smi does not answer"
     assert set(reasons.values()) == {"registry"}
 
 
@@ -112,9 +118,57 @@ def test_compiling_needs_a_fresh_process() -> None:
     assert shown(plan)["start_method"][1] == "torch.compile needs a fresh process"
 
 
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_compiling_in_a_forked_process_is_refused(method: str, gpus: int) -> None:
+    """It would be eager without a word: torch was imported there with compilation off."""
+    said = spec(compile=True, start_method=method)
+    with pytest.raises(EngineDied) as caught:
+        plan_engine(said, machine(gpus=gpus, c_compiler="/usr/bin/gcc"))
+    assert str(caught.value) == (
+        f"'m' has compile: true and start_method: {method} in its engine settings, and a forked "
+        "process cannot compile. Leave start_method out of the registry or set it to spawn, or "
+        "set compile: false."
+    )
+    plan = plan_engine(spec(compile=False, start_method=method), machine(gpus=gpus))
+    assert (plan.compile, plan.start_method) == (False, method)
+
+
 def test_several_parts_need_several_processes() -> None:
+    """Each has its part of the weights, of the cache, and of the cores."""
     plan = plan_engine(spec(tensor_parallel_size=2), machine())
     assert plan.engine_args["distributed_executor_backend"] == "mp"
+    assert plan.engine_args["kv_cache_memory_bytes"] == KV_CACHE // 2
+    assert plan.threads == 3
+    assert shown(plan)["binding"][0] == "none"
+
+
+def test_a_machine_of_two_sockets() -> None:
+    """Memory of a node: 2 GiB for the weights, 1 for the engine, and a quarter of what is left."""
+    nodes = (Node(0, (0, 1, 2), 4 * GIB), Node(1, (3, 4, 5), 5 * GIB))
+    plan = plan_engine(spec(), machine(memory=9 * GIB, nodes=nodes))
+    assert plan.threads == 3
+    assert plan.engine_args["additional_config"]["corral_cpus"] == [[3, 4, 5]]
+    assert plan.engine_args["kv_cache_memory_bytes"] == GIB // 2
+    assert shown(plan)["binding"] == ("3-5", "the cores of one NUMA node: nearest to memory")
+    parts = plan_engine(spec(pipeline_parallel_size=2), machine(memory=9 * GIB, nodes=nodes))
+    assert (parts.threads, shown(parts)["binding"][0]) == (3, "3-5 | 0-2")
+    free = plan_engine(spec(binding="none"), machine(memory=9 * GIB, nodes=nodes))
+    assert (free.threads, shown(free)["binding"]) == (6, ("none", "registry"))
+    # What the registry wants is the node's too.
+    large = plan_engine(spec(kv_cache_bytes=3 * GIB), machine(memory=9 * GIB, nodes=nodes))
+    assert shown(large)["binding"] == ("none", "too large for one NUMA node")
+
+
+def test_what_does_not_fit_where_it_is_bound() -> None:
+    nodes = (Node(0, (0, 1, 2), 2 * GIB), Node(1, (3, 4, 5), 2 * GIB))
+    with pytest.raises(EngineDied, match="'m' does not fit the memory beside CPUs 0-2: weights,"):
+        plan_engine(spec(binding="cores"), machine(nodes=nodes))
+
+
+def test_a_quota_of_less_than_a_nodes_cores() -> None:
+    nodes = (Node(0, (0, 1, 2, 3), 8 * GIB), Node(1, (4, 5, 6, 7), 8 * GIB))
+    assert plan_engine(spec(), machine(cores=2, nodes=nodes)).threads == 2
 
 
 @pytest.mark.parametrize(
@@ -141,14 +195,20 @@ def test_what_does_not_fit(short: int, lacks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("compiler", "compiled", "why"),
+    ("tools", "compiled", "why"),
     [
-        ("/usr/bin/c++", True, "a compiler is there"),
-        (None, False, "no compiler for Triton's launchers"),
+        ({"c_compiler": "/usr/bin/gcc"}, True, "a C compiler and Python.h are there"),
+        # C++ is of no use to Triton.
+        ({"compiler": "/usr/bin/c++"}, False, "no C compiler for Triton's launchers"),
+        (
+            {"c_compiler": "/usr/bin/gcc", "python_h": False},
+            False,
+            "no Python.h for Triton's launchers",
+        ),
     ],
 )
-def test_a_gpu(compiler: str | None, compiled: bool, why: str) -> None:
-    plan = plan_engine(spec(), machine(gpus=2, compiler=compiler))
+def test_a_gpu(tools: dict[str, Any], compiled: bool, why: str) -> None:
+    plan = plan_engine(spec(), machine(gpus=2, **tools))
     assert (plan.device, plan.threads, plan.compile) == ("cuda", 0, compiled)
     assert plan.engine_args["enforce_eager"] is not compiled
     assert plan.engine_args["gpu_memory_utilization"] == 0.9
@@ -171,11 +231,59 @@ def test_the_registry_wins_on_a_gpu() -> None:
         gpu_memory_utilization=0.5,
         tensor_parallel_size=2,
     )
-    plan = plan_engine(said, machine(gpus=2, compiler="/usr/bin/c++"))
+    plan = plan_engine(said, machine(gpus=2, c_compiler="/usr/bin/gcc"))
     args = plan.engine_args
     assert (args["kv_cache_memory_bytes"], args["gpu_memory_utilization"]) == (GIB, 0.5)
     assert (args["distributed_executor_backend"], args["enforce_eager"]) == (UNIPROC, True)
     assert {reason for name, (_, reason) in shown(plan).items() if name != "device"} == {"registry"}
+
+
+def test_a_gpu_where_the_registry_says_forked() -> None:
+    plan = plan_engine(spec(start_method="fork"), machine(gpus=1, c_compiler="/usr/bin/gcc"))
+    assert shown(plan)["compile"] == ("False", "a forked process cannot")
+
+
+@pytest.mark.parametrize(
+    ("fields", "share"),
+    [
+        # Weights 1 GiB, cache 1 GiB, 2 GiB besides: 4 of 80, not vLLM's 92%.
+        ({"kv_cache_bytes": GIB}, 0.05),
+        ({"kv_cache_bytes": 30 * GIB}, 0.42),
+        ({"kv_cache_bytes": GIB, "weight_bytes": 40 * GIB, "tensor_parallel_size": 2}, 0.29),
+        # What cannot fit fails no earlier than without: quantised weights are smaller loaded.
+        ({"kv_cache_bytes": GIB, "weight_bytes": 140 * GIB}, 0.9),
+        ({"kv_cache_bytes": GIB, "gpu_memory_utilization": 0.3}, 0.3),
+    ],
+)
+def test_a_kv_cache_of_a_set_size_leaves_the_rest_of_the_gpu(
+    fields: dict[str, Any], share: float
+) -> None:
+    plan = plan_engine(spec(**fields), machine(gpus=2))
+    assert plan.engine_args["kv_cache_memory_bytes"] == fields["kv_cache_bytes"]
+    assert plan.engine_args["gpu_memory_utilization"] == share
+    said = "gpu_memory_utilization" in fields
+    why = "registry" if said else "weights, KV cache and 2 GiB besides"
+    assert shown(plan)["gpu_memory_utilization"] == (str(share), why)
+
+
+def test_only_the_gpus_that_are_used_count() -> None:
+    small = Gpu(1, "Small", 8 * GIB, 8 * GIB)
+    plan = plan_engine(spec(kv_cache_bytes=GIB), machine(gpus=(GPU, small)))
+    assert plan.engine_args["gpu_memory_utilization"] == 0.05
+    both = spec(kv_cache_bytes=GIB, tensor_parallel_size=2)
+    plan = plan_engine(both, machine(gpus=(GPU, small)))
+    assert plan.engine_args["gpu_memory_utilization"] == 0.44
+
+
+def test_a_gpu_that_shares_the_systems_memory() -> None:
+    gpu = Gpu(0, "NVIDIA GB10", 128 * GIB, 96 * GIB, unified=True)
+    plan = plan_engine(spec(), machine(gpus=(gpu,)))
+    assert shown(plan)["gpu_memory_utilization"] == (
+        "0.67",
+        "90% of what is free: it is the system's",
+    )
+    plan = plan_engine(spec(kv_cache_bytes=GIB), machine(gpus=(gpu,)))
+    assert plan.engine_args["gpu_memory_utilization"] == 0.04
 
 
 def test_too_few_gpus() -> None:
@@ -188,4 +296,8 @@ def test_too_few_gpus() -> None:
 
 def test_what_the_registry_tells_a_worker_stands_beside_what_we_do() -> None:
     plan = plan_engine(spec(extra={"additional_config": {"x": 1, "corral_threads": 9}}), machine())
-    assert plan.engine_args["additional_config"] == {"x": 1, "corral_threads": 6}
+    assert plan.engine_args["additional_config"] == {
+        "x": 1,
+        "corral_threads": 6,
+        "corral_cpus": [],
+    }

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from server.engines.threads import ThreadGovernor
 
+ROOT = Path(__file__).resolve().parents[3]
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 class Machine:
     """A clock, a stat file and a process that computes on some cores."""
 
-    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        cores: int,
+        most: int | None = None,
+        sharing: int = 1,
+    ) -> None:
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
         self.cores = cores
         self.now = self.own = self.busy = self.idle = 0.0
@@ -23,8 +33,9 @@ class Machine:
         self.set: list[int] = []
         self._write()
         self.governor = ThreadGovernor(
-            cores,
+            most or cores,
             self.set.append,
+            sharing=sharing,
             stat=self.stat,
             clock=lambda: self.now,
             own_cpu=lambda: self.own,
@@ -90,11 +101,68 @@ def test_there_is_always_one_thread(two: Machine) -> None:
     assert two.run(3, own=0, others=2) == 1
 
 
-def test_a_large_host_with_idle_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = Machine(tmp_path, monkeypatch, 8)
-    assert large.run(5, own=4, others=3) == 8, "nobody is in the way while cores are idle"
     assert large.run(5, own=5, others=3) == 5
-    assert large.run(5, own=5, others=1.2) == 8
+    # Cores stand idle then, as the count itself has made them: no reason to take them back.
+    assert large.run(5, own=5, others=2.9) == 5
+    assert large.run(5, own=5, others=1.2) == 7
+    assert large.set == [8, 6, 5, 6, 7], "step by step"
+
+
+def test_others_take_what_is_left_over_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four physical cores with two hyper-threads each, or eight CPUs and a quota of four."""
+    spare = Machine(tmp_path, monkeypatch, 8, most=4)
+    spare.run(5, own=4, others=4)
+    for _ in range(5):
+        spare.run(1, own=4, others=4)
+        spare.run(1, own=4, others=3)
+    assert spare.set == [4], "nothing flutters, and nothing was in the way"
+    assert spare.run(5, own=2, others=6) == 2
+    assert spare.run(5, own=2, others=3) == 4
+
+
+def test_workers_beside_this_one_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers of one model on eight cores, four threads each; ``own`` is what both use."""
+    two_workers = Machine(tmp_path, monkeypatch, 8, most=4, sharing=2)
+    assert two_workers.run(5, own=8, others=0) == 4
+    assert two_workers.set == [4]
+    # Each leaves half of what others take.
+    assert two_workers.run(5, own=6, others=2) == 3
+    assert two_workers.run(5, own=6, others=0) == 4
+
+
+BUSY = """
+import time
+while time.process_time() < 0.3: pass
+print("done", flush=True)
+input()
+"""
+READER = "from server.engines.threads import cpu_of_workers as used; print(used()())"
+
+
+def test_the_cpu_time_of_all_workers() -> None:
+    """This process stands for the engine, the three below it for its workers."""
+    busy = [
+        subprocess.Popen(
+            [sys.executable, "-c", BUSY], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    for worker in busy:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == b"done\n"
+    told = subprocess.run(
+        [sys.executable, "-c", READER], cwd=ROOT, capture_output=True, check=True, timeout=60
+    )
+    for worker in busy:
+        worker.communicate(b"\n", timeout=60)
+    # A tick is lost here and there.
+    assert float(told.stdout) > 0.5
 
 
 def test_one_core_is_never_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

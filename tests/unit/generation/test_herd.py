@@ -13,7 +13,8 @@ from tests.support.ranch import CONTEXT, VOCABULARY, Ranch, write_tiny_model
 def ranch(tmp_path: Path) -> Ranch:
     one = {"id": "one", "aliases": ["uno"], "context": {"length": 100}}
     two = {"id": "two", "context": {"length": 200}, "load": "on_demand"}
-    other = {"id": "other", "load": "on_demand", "engine": {"threads": 1, "dtype": "float32"}}
+    engine = {"threads": 1, "binding": "0", "dtype": "float32"}
+    other = {"id": "other", "load": "on_demand", "engine": engine}
     directory = write_tiny_model(tmp_path / "model")
     return Ranch(directory, tmp_path / "cache", [one, two, other])
 
@@ -38,7 +39,8 @@ async def test_what_an_engine_is_told(ranch: Ranch, tmp_path: Path) -> None:
     assert (shared.weight_bytes, shared.architecture) == (2048, "LlamaForCausalLM")
     # 2 layers, keys and values, 2 heads of 16 numbers, 2 bytes each.
     assert (shared.kv_bytes_per_token, other.kv_bytes_per_token) == (256, 512)
-    assert (other.max_model_len, other.threads, other.dtype) == (CONTEXT, 1, "float32")
+    assert (other.max_model_len, other.dtype) == (CONTEXT, "float32")
+    assert (other.threads, other.binding) == (1, "0")
     await ranch.herd.close()
 
 
