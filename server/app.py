@@ -19,6 +19,7 @@ from server.api import chat, completions, error_handlers, health, models
 from server.api.auth import KeyRing, require_key
 from server.api.body_limit import BodyLimit
 from server.api.event_stream import ClientLeft
+from server.api.last_words import LastWords
 from server.generation.herd import Herd
 from server.generation.service import GenerationService
 
@@ -52,7 +53,7 @@ def create_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(BodyLimit, limit=max_body_bytes)],
+        middleware=[Middleware(LastWords), Middleware(BodyLimit, limit=max_body_bytes)],
     )
     app.state.keys = KeyRing(keys)
     app.state.herd = herd

@@ -13,6 +13,7 @@ The tree::
     │   ├── ModelLoading            it is still being loaded
     │   └── ModelFailed             it could not be loaded, or died and was not revived
     ├── Overloaded                  too much work is queued; try again later
+    ├── ServerStopping              the time to finish running answers is over
     ├── GenerationFailed            one request failed inside a healthy engine
     ├── EngineDied                  the engine's process ended or stopped answering
     ├── RegistryError               model_registry.yaml is wrong; carries every problem at once
@@ -134,6 +135,13 @@ class Overloaded(CorralError):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ServerStopping(CorralError):
+    """The server is stopping, and the time it gives running answers to finish is over."""
+
+    def __init__(self) -> None:
+        super().__init__("The server is stopping and could not finish this answer. Send it again.")
 
 
 class GenerationFailed(CorralError):

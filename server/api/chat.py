@@ -19,7 +19,8 @@ from server.api.event_stream import EventStream, until_disconnect
 from server.api.json_body import JsonRoute
 from server.api.schemas.chat import ChatBody
 from server.generation.assembler import Usage, collect
-from server.generation.service import GenerationService, PreparedRequest
+from server.generation.calls import PreparedRequest
+from server.generation.service import GenerationService
 
 router = APIRouter(
     prefix="/chat/completions",
@@ -39,6 +40,7 @@ async def create_chat_completion(request: Request, body: ChatBody, service: Serv
         "chat",
         prepared.request.request_id,
         prepared.model.entry.id,
+        prepared.tokenizer.token_bytes,
         top_logprobs=prepared.request.sampling.logprobs,
     )
     if body.stream:
@@ -63,24 +65,7 @@ async def render_chat_completion(
     response.headers.update(ignored_headers(body))
     prepared = await service.prepare_chat(body.call())
     response.headers.update(dropped_headers(prepared))
-    return render_body(prepared)
-
-
-def render_body(prepared: PreparedRequest) -> dict[str, Any]:
-    """What `render` shows: the prompt as text and ids, what ends the answer, what was dropped."""
-    sampling = prepared.request.sampling
-    return {
-        "object": "chat.completion.render",
-        "model": prepared.model.entry.id,
-        "template": prepared.model.entry.template,
-        "prompt": prepared.window.prompt.text,
-        "prompt_token_ids": list(prepared.request.prompt_token_ids),
-        "prompt_tokens": prepared.prompt_tokens,
-        "stop": list(sampling.stop),
-        "stop_token_ids": list(sampling.stop_token_ids),
-        "max_tokens": sampling.max_tokens,
-        "dropped_messages": prepared.window.dropped_messages,
-    }
+    return prepared.as_dict()
 
 
 def dropped_headers(prepared: PreparedRequest) -> dict[str, str]:
@@ -99,6 +84,7 @@ async def _stream(
 ) -> Response:
     deltas = service.run(prepared)
     first = await first_delta(request, deltas)
+    choices = prepared.request.sampling.n
     options = body.stream_options
     include_usage = options is not None and bool(options.include_usage)
     encoder = encode.ChunkEncoder(
@@ -107,8 +93,8 @@ async def _stream(
         include_usage=include_usage,
         continuous_usage=options is not None and bool(options.continuous_usage_stats),
         dropped_messages=prepared.window.dropped_messages,
+        choices_per_prompt=choices,
     )
-    choices = prepared.request.sampling.n
     stream = encode.frames(
         encoder, first, deltas, choices=choices, roles=True, include_usage=include_usage
     )

@@ -17,7 +17,8 @@ from server.api.json_body import JsonRoute
 from server.api.schemas.completions import CompletionBody
 from server.engines.base import Delta
 from server.generation.assembler import Choice, Result, Usage, collect
-from server.generation.service import GenerationService, PreparedRequest
+from server.generation.calls import PreparedRequest
+from server.generation.service import GenerationService
 
 router = APIRouter(
     prefix="/completions",
@@ -40,7 +41,10 @@ async def create_completion(request: Request, body: CompletionBody, service: Ser
         prepared.append(await service.prepare_completion(call))
         # Tokenising hundreds of prompts in one go would stall every stream.
         await asyncio.sleep(0)
-    frame = encode.Frame("text", prepared[0].request.request_id, prepared[0].model.entry.id)
+    one = prepared[0]
+    frame = encode.Frame(
+        "text", one.request.request_id, one.model.entry.id, one.tokenizer.token_bytes
+    )
     if body.stream:
         return await _stream(request, body, service, prepared, frame, headers)
     results = await until_disconnect(request, _collect_all(service, prepared))
@@ -100,6 +104,7 @@ async def _stream(
         prompt_tokens=sum(one.prompt_tokens for one in prepared),
         include_usage=include_usage,
         continuous_usage=options is not None and bool(options.continuous_usage_stats),
+        choices_per_prompt=prepared[0].request.sampling.n,
     )
     stream = encode.frames(
         encoder, first, deltas, choices=0, roles=False, include_usage=include_usage

@@ -1,7 +1,7 @@
 """Deltas to response bodies and to server-sent events, as bytes.
 
 A chunk of a stream differs from the one before in one string, so its frame is a constant head, the
-text as JSON, and a constant tail: 0.5 µs instead of 28 µs through a pydantic model (VLLM 0.32,
+text as JSON, and a constant tail: 0.5 µs instead of 28 µs through a pydantic model (vLLM 0.32,
 benchmarks/RESULTS.md).
 """
 
@@ -18,7 +18,8 @@ import structlog
 from server import __version__
 from server.api.envelope import encode_error
 from server.api.error_handlers import describe
-from server.engines.base import Delta, FinishReason, PositionLogprobs, TokenLogprob
+from server.api.logprobs import TokenBytes, chat_logprobs, text_logprobs
+from server.engines.base import Delta, FinishReason, PositionLogprobs
 from server.generation.assembler import Choice, Result, Usage
 
 log = structlog.get_logger(__name__)
@@ -35,18 +36,29 @@ class Frame:
         kind: ``chat`` for chat completions, ``text`` for legacy ones.
         request_id: Without prefix.
         model: The registry id.
-        top_logprobs: Likeliest tokens to show at each position of a chat completion. Engines add
-            the drawn one where it is not among them; OpenAI does so in legacy completions alone.
+        token_bytes: Maps the model's token ids to bytes.
+        top_logprobs: Likeliest tokens to show at each position of a chat completion.
     """
 
     def __init__(
-        self, kind: Kind, request_id: str, model: str, *, top_logprobs: int | None = None
+        self,
+        kind: Kind,
+        request_id: str,
+        model: str,
+        token_bytes: TokenBytes,
+        *,
+        top_logprobs: int | None = None,
     ) -> None:
         self.kind = kind
+        self.token_bytes = token_bytes
         self.id = ("chatcmpl-" if kind == "chat" else "cmpl-") + request_id
         self.created = int(time.time())
         self.model = model
         self.top_logprobs = top_logprobs or 0
+
+    def logprobs(self, positions: Sequence[PositionLogprobs] | None) -> dict[str, Any] | None:
+        """The ``logprobs`` of a chat choice."""
+        return chat_logprobs(positions, self.top_logprobs, self.token_bytes)
 
     def head(self, object_name: str) -> dict[str, Any]:
         """The fields in front of ``choices``."""
@@ -78,7 +90,7 @@ def chat_body(frame: Frame, result: Result, usage: Usage) -> bytes:
         {
             "index": choice.index,
             "message": {"role": "assistant", "content": choice.text, "refusal": None},
-            "logprobs": _chat_logprobs(choice.logprobs, frame.top_logprobs),
+            "logprobs": frame.logprobs(choice.logprobs),
             "finish_reason": choice.finish_reason,
         }
         for choice in result.choices
@@ -93,7 +105,7 @@ def text_body(frame: Frame, choices: Sequence[Choice], usage: Usage) -> bytes:
         {
             "index": choice.index,
             "text": choice.text,
-            "logprobs": _text_logprobs(choice.logprobs, 0),
+            "logprobs": text_logprobs(choice.logprobs),
             "finish_reason": choice.finish_reason,
         }
         for choice in choices
@@ -112,6 +124,7 @@ class ChunkEncoder:
         include_usage: Whether a usage chunk ends the stream (and ``usage: null`` is in the others).
         continuous_usage: Whether, besides, every chunk carries the usage so far (vLLM's option).
         dropped_messages: For usage.
+        choices_per_prompt: Choices that share a prompt; each tells its cached tokens anew.
     """
 
     def __init__(
@@ -122,6 +135,7 @@ class ChunkEncoder:
         include_usage: bool = False,
         continuous_usage: bool = False,
         dropped_messages: int = 0,
+        choices_per_prompt: int = 1,
     ) -> None:
         self._frame = frame
         self._chat = frame.kind == "chat"
@@ -132,7 +146,8 @@ class ChunkEncoder:
         self._prompt_tokens = prompt_tokens
         self._dropped_messages = dropped_messages
         self._completion_tokens = 0
-        self._cached_tokens = 0
+        self._choices_per_prompt = choices_per_prompt
+        self._cached_tokens: dict[int, int] = {}
         self._offsets: dict[int, int] = {}
         self._heads: dict[int, bytes] = {}
 
@@ -144,7 +159,8 @@ class ChunkEncoder:
     def delta(self, delta: Delta) -> bytes:
         """The chunks for one delta: its text, and the finish reason in a chunk of its own."""
         self._completion_tokens += len(delta.token_ids)
-        self._cached_tokens = max(self._cached_tokens, delta.cached_tokens)
+        if delta.cached_tokens:
+            self._cached_tokens[delta.index // self._choices_per_prompt] = delta.cached_tokens
         finish = delta.finish_reason
         if not self._chat:
             return self._text_chunk(delta)
@@ -152,7 +168,7 @@ class ChunkEncoder:
         if delta.text or delta.logprobs:
             frames = self._chat_head(delta.index) + orjson.dumps(delta.text)
             if delta.logprobs:
-                frames += b'},"logprobs":' + self._chat_logprobs(delta)
+                frames += b'},"logprobs":' + orjson.dumps(self._frame.logprobs(delta.logprobs))
                 frames += b',"finish_reason":null}'
             else:
                 frames += b'},"logprobs":null,"finish_reason":null}'
@@ -172,16 +188,13 @@ class ChunkEncoder:
             head = self._heads[index] = self._head + b'{"index":%d,"delta":{"content":' % index
         return head
 
-    def _chat_logprobs(self, delta: Delta) -> bytes:
-        return orjson.dumps(_chat_logprobs(delta.logprobs, self._frame.top_logprobs))
-
     def _text_chunk(self, delta: Delta) -> bytes:
         if not delta.text and delta.finish_reason is None and not delta.logprobs:
             return b""
         logprobs = None
         if delta.logprobs:
             offset = self._offsets.get(delta.index, 0)
-            logprobs = _text_logprobs(delta.logprobs, offset)
+            logprobs = text_logprobs(delta.logprobs, offset)
             # By tokens, not by `delta.text`: that lags behind them where a stop string may begin.
             drawn = sum(len(position.drawn.token) for position in delta.logprobs)
             self._offsets[delta.index] = offset + drawn
@@ -206,7 +219,7 @@ class ChunkEncoder:
         return Usage(
             self._prompt_tokens,
             self._completion_tokens,
-            self._cached_tokens,
+            sum(self._cached_tokens.values()),
             self._dropped_messages,
         )
 
@@ -250,46 +263,3 @@ def error_event(body: Mapping[str, Any]) -> bytes:
 
 def _finish(reason: FinishReason | None) -> bytes:
     return b"null" if reason is None else b'"%s"' % reason.encode()
-
-
-def _chat_logprobs(positions: Sequence[PositionLogprobs] | None, top: int) -> dict[str, Any] | None:
-    if not positions:
-        return None
-    content = [
-        _chat_token(position.drawn)
-        | {"top_logprobs": [_chat_token(token) for token in position.top[:top]]}
-        for position in positions
-    ]
-    return {"content": content, "refusal": None}
-
-
-def _chat_token(token: TokenLogprob) -> dict[str, Any]:
-    return {
-        "token": token.token,
-        "logprob": _finite(token.logprob),
-        "bytes": list(token.token.encode()),
-    }
-
-
-def _text_logprobs(positions: Sequence[PositionLogprobs] | None, offset: int) -> Any:
-    """The legacy format: parallel lists, with each token's offset in the text (characters)."""
-    if not positions:
-        return None
-    offsets: list[int] = []
-    for position in positions:
-        offsets.append(offset)
-        offset += len(position.drawn.token)
-    return {
-        "tokens": [position.drawn.token for position in positions],
-        "token_logprobs": [_finite(position.drawn.logprob) for position in positions],
-        "top_logprobs": [
-            {token.token: _finite(token.logprob) for token in position.top}
-            for position in positions
-        ],
-        "text_offset": offsets,
-    }
-
-
-def _finite(logprob: float) -> float:
-    """JSON has no -Infinity; OpenAI sends -9999.0 for what is practically impossible."""
-    return max(logprob, -9999.0)

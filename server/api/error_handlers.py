@@ -43,6 +43,7 @@ _TRANSLATIONS = (
     _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),
     _Translation(errors.ModelUnavailable, 503, _UNAVAILABLE, "model_failed"),
     _Translation(errors.SourceError, 503, _UNAVAILABLE, "model_failed"),
+    _Translation(errors.ServerStopping, 503, _SERVER, "server_stopping", retry_after=1.0),
     _Translation(errors.EngineDied, 503, _SERVER, "engine_died", retry_after=1.0),
     _Translation(errors.CorralError, 500, _SERVER, "generation_failed"),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Any, TextIO
+from typing import TextIO
 
 from pydantic import ValidationError
 from rich.text import Text
@@ -20,8 +20,9 @@ from server.console import FetchBars, columns, err, out
 from server.engines.base import Engine, EngineSpec
 from server.engines.pool import Report
 from server.errors import InvalidRequest
+from server.generation.calls import ChatCall, PreparedRequest
 from server.generation.herd import Herd
-from server.generation.service import ChatCall, GenerationService, PreparedRequest
+from server.generation.service import GenerationService
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.schema import Registry
 from server.settings import Settings
@@ -47,9 +48,9 @@ def render(
     call = _read_call(source, model, registry)
     herd = Herd(registry, open_store(settings), _no_engine, FetchBars)
     service = GenerationService(herd, load_wait_seconds=1, max_running=1)
-    prepared, tokenizer = asyncio.run(_prepare(service, call))
+    prepared = asyncio.run(service.prepare_chat(call))
     if as_json:
-        print_json(_as_json(prepared))
+        print_json(prepared.as_dict())
         return
     text = prepared.window.prompt.text
     out.file.write(text)
@@ -57,14 +58,7 @@ def render(
     out.file.flush()
     _explain(prepared)
     if ids:
-        _show_ids(prepared.request.prompt_token_ids, tokenizer)
-
-
-async def _prepare(
-    service: GenerationService, call: ChatCall
-) -> tuple[PreparedRequest, PromptTokenizer]:
-    prepared = await service.prepare_chat(call)
-    return prepared, (await prepared.model.formatter()).tokenizer
+        _show_ids(prepared.request.prompt_token_ids, prepared.tokenizer)
 
 
 async def _no_engine(spec: EngineSpec, report: Report) -> Engine:
@@ -103,22 +97,6 @@ def _field_errors(error: ValidationError) -> list[str]:
         field = ".".join(str(step) for step in details["loc"] if step not in ("str", "list[str]"))
         lines.setdefault(field, details["msg"][:1].lower() + details["msg"][1:])
     return [f"{field}: {text}." for field, text in lines.items()]
-
-
-def _as_json(prepared: PreparedRequest) -> dict[str, Any]:
-    sampling = prepared.request.sampling
-    return {
-        "model": prepared.model.entry.id,
-        "template": prepared.model.entry.template,
-        "prompt": prepared.window.prompt.text,
-        "prompt_token_ids": list(prepared.request.prompt_token_ids),
-        "prompt_tokens": prepared.prompt_tokens,
-        "context": prepared.model.context_length,
-        "max_tokens": prepared.window.max_tokens,
-        "stop": list(sampling.stop),
-        "stop_token_ids": list(sampling.stop_token_ids),
-        "dropped_messages": prepared.window.dropped_messages,
-    }
 
 
 def _explain(prepared: PreparedRequest) -> None:

@@ -13,8 +13,8 @@ import multiprocessing
 import multiprocessing.forkserver
 import os
 import sys
-import threading
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -27,8 +27,9 @@ from server.errors import EngineDied, GenerationFailed, InvalidRequest
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
 
-# vLLM reads process-wide state (os.environ, current config) while it builds an engine.
-_LOAD_LOCK = threading.Lock()
+# One thread, so that one engine is built at a time: vLLM reads process-wide state (os.environ,
+# current config) meanwhile.
+_LOADER = ThreadPoolExecutor(1, thread_name_prefix="load")
 # Longest a stopping engine may take before its process is killed; below 10 s vLLM leaks threads.
 _STOP_TIMEOUT_S = 10.0
 _PRELOAD = [
@@ -116,7 +117,7 @@ class VllmEngine:
     async def start(self) -> None:
         """Load in a thread, then send one request of each kind that compiles something at first."""
         try:
-            self._llm = await asyncio.to_thread(self._load)
+            self._llm = await asyncio.get_running_loop().run_in_executor(_LOADER, self._load)
             await self._warm_up()
         except asyncio.CancelledError:
             self._kill()
@@ -175,10 +176,12 @@ class VllmEngine:
             how = "ended unexpectedly" if self._llm is llm else "was stopped"
             raise EngineDied(f"The engine of '{self._spec.name}' {how}.") from error
         except EngineGenerateError as error:
-            raise GenerationFailed(f"The engine failed on this request: {error}") from error
+            # Most often it has nothing to say.
+            why = f": {error}" if str(error) else "."
+            raise GenerationFailed(f"The engine failed on this request{why}") from error
 
     def _load(self) -> AsyncLLM:
-        with _LOAD_LOCK, _environment(self._plan):
+        with _environment(self._plan):
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
 

@@ -10,10 +10,6 @@ from server.engines.base import Delta, FinishReason, PositionLogprobs, SamplingS
 from server.errors import GenerationFailed
 from server.prompts.formatter import Prompt
 
-# A piece of a stop string at the end of a truncated answer is removed from this length on; one
-# character alone ("#", a newline) is more likely the model's own.
-_SHORTEST_FRAGMENT = 2
-
 
 async def polish(
     deltas: AsyncGenerator[Delta, None], prompt: Prompt, sampling: SamplingSettings
@@ -55,7 +51,7 @@ def _without_fragment(text: str, stops: Sequence[str]) -> str:
         (
             size
             for stop in stops
-            for size in range(_SHORTEST_FRAGMENT, min(len(stop), len(text) + 1))
+            for size in range(1, min(len(stop), len(text) + 1))
             if text.endswith(stop[:size])
         ),
         default=0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from server.registry.sources import ModelStore
 EngineFactory = Callable[[EngineSpec, Report], Awaitable[Engine]]
 # A progress display for one model's files.
 ProgressFactory = Callable[[str], Progress]
+
+# Downloads take hours: in the default threads a few of them would hold up everything else there.
+_FETCHERS = ThreadPoolExecutor(32, thread_name_prefix="fetch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class Weights:
 
     async def _fetch(self) -> ModelFiles:
         try:
-            self._files = await asyncio.to_thread(self._prepare)
+            loop = asyncio.get_running_loop()
+            self._files = await loop.run_in_executor(_FETCHERS, self._prepare)
         except SourceError as error:
             self._failure, self._retry_at = str(error), time.monotonic() + RETRY_AFTER_S
             raise

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from server.engines.base import Delta, GenerationRequest
 from server.engines.pool import RETRY_AFTER_S
 from server.errors import InvalidRequest, ModelFailed, ModelLoading, Overloaded, SourceError
 from server.generation import sampling
 from server.generation.assembler import polish
+from server.generation.calls import ChatCall, CompletionCall, PreparedRequest
 from server.generation.herd import Herd, HostedModel
 from server.generation.sampling import SamplingOverrides
 from server.generation.window import Window, fit, fit_text
 from server.prompts.conversation import Message, parse_messages
 from server.prompts.formatter import Formatter, Prompt
+
+T = TypeVar("T")
 
 # OpenAI's default of the legacy completions endpoint.
 _COMPLETION_MAX_TOKENS = 16
@@ -26,40 +29,8 @@ _COMPLETION_MAX_TOKENS = 16
 _LARGE_TEXT = 20_000
 # So many messages take as long as a large text, however little they say.
 _MANY_MESSAGES = 200
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatCall:
-    """A chat completion to be made."""
-
-    model: str
-    messages: Sequence[Mapping[str, Any]]
-    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-    template_kwargs: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompletionCall:
-    """One prompt to be continued: text, or token ids."""
-
-    model: str
-    prompt: str | Sequence[int]
-    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedRequest:
-    """A call that is rendered, fits, and only waits for its engine."""
-
-    model: HostedModel
-    window: Window
-    request: GenerationRequest
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self.request.prompt_token_ids)
+# Tokenisers let go of the GIL; more threads than this would take cores from the engines.
+_RENDERERS = 2
 
 
 class GenerationService:
@@ -76,6 +47,8 @@ class GenerationService:
         self._load_wait_seconds = load_wait_seconds
         self._max_running = max_running
         self._running = 0
+        # Threads of their own: the default ones may all be busy with something slower.
+        self._renderers = ThreadPoolExecutor(_RENDERERS, thread_name_prefix="render")
 
     async def prepare_chat(self, call: ChatCall) -> PreparedRequest:
         """Resolve, render and fit a conversation.
@@ -90,11 +63,11 @@ class GenerationService:
         messages = parse_messages(call.messages)
         formatter = await self._formatter(model)
         size = sum(len(message.text) for message in messages)
-        if size > _LARGE_TEXT or len(messages) > _MANY_MESSAGES:
-            window = await asyncio.to_thread(_fit_chat, model, formatter, messages, call)
-        else:
-            window = _fit_chat(model, formatter, messages, call)
-        return _prepared(model, window, call.sampling)
+        window = await self._rendered(
+            lambda: _fit_chat(model, formatter, messages, call),
+            large=size > _LARGE_TEXT or len(messages) > _MANY_MESSAGES,
+        )
+        return _prepared(model, formatter, window, call.sampling)
 
     async def prepare_completion(self, call: CompletionCall) -> PreparedRequest:
         """Resolve and fit a prompt.
@@ -105,9 +78,10 @@ class GenerationService:
         model = self.herd.resolve(call.model)
         formatter = await self._formatter(model)
         if isinstance(call.prompt, str):
-            render = formatter.render_text
-            large = len(call.prompt) > _LARGE_TEXT
-            prompt = await asyncio.to_thread(render, call.prompt) if large else render(call.prompt)
+            text = call.prompt
+            prompt = await self._rendered(
+                lambda: formatter.render_text(text), large=len(text) > _LARGE_TEXT
+            )
         else:
             prompt = _prompt_of_ids(formatter, call.prompt, model.vocab_size)
         if not prompt.token_ids:
@@ -118,7 +92,7 @@ class GenerationService:
             max_tokens=call.sampling.max_tokens,
             default_max_tokens=model.entry.sampling.max_tokens or _COMPLETION_MAX_TOKENS,
         )
-        return _prepared(model, window, call.sampling)
+        return _prepared(model, formatter, window, call.sampling)
 
     async def run(self, prepared: PreparedRequest) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of a prepared request; closing it aborts in the engine.
@@ -148,6 +122,11 @@ class GenerationService:
                         yield delta
         finally:
             self._running -= 1
+
+    async def _rendered(self, render: Callable[[], T], *, large: bool) -> T:
+        if not large:
+            return render()
+        return await asyncio.get_running_loop().run_in_executor(self._renderers, render)
 
     async def _formatter(self, model: HostedModel) -> Formatter:
         try:
@@ -198,7 +177,9 @@ def _prompt_of_ids(formatter: Formatter, ids: Sequence[int], vocab_size: int) ->
     )
 
 
-def _prepared(model: HostedModel, window: Window, said: SamplingOverrides) -> PreparedRequest:
+def _prepared(
+    model: HostedModel, formatter: Formatter, window: Window, said: SamplingOverrides
+) -> PreparedRequest:
     prompt = window.prompt
     request = GenerationRequest(
         request_id=uuid.uuid4().hex,
@@ -212,4 +193,6 @@ def _prepared(model: HostedModel, window: Window, said: SamplingOverrides) -> Pr
             vocab_size=model.vocab_size,
         ),
     )
-    return PreparedRequest(model=model, window=window, request=request)
+    return PreparedRequest(
+        model=model, tokenizer=formatter.tokenizer, window=window, request=request
+    )

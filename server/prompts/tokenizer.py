@@ -16,6 +16,7 @@ from server.errors import SourceError
 from server.prompts.guard import ControlPattern
 from server.prompts.model_files import AddedToken, ModelFiles, read_model_files
 from server.prompts.plain_encoder import build_plain_encoders
+from server.prompts.token_bytes import TokenBytes
 
 # Unicode's White_Space, which is what tokenizers strips; str.strip() takes more.
 _SPACE: Final = (
@@ -38,6 +39,7 @@ class PromptTokenizer:
         chat_template: The model's own chat template, or None.
         control_tokens: Id of every added token, special or not, but for those that are mere
             vocabulary (see ``AddedToken.is_control``).
+        token_bytes: The bytes of a token id.
         adds_bos: Whether the tokenizer itself puts BOS before a text.
     """
 
@@ -57,6 +59,7 @@ class PromptTokenizer:
         self.eos_token_ids = files.eos_ids | self._id_set(self.eos_token)
         self.control_pattern = ControlPattern(tuple(self._added))
         self._pattern = _split_pattern(self._added)
+        self.token_bytes = TokenBytes(files, self._tokenizer)
         self._build_encoders(files)
 
     @classmethod

@@ -56,9 +56,11 @@ def token(number: int, text: str, logprob: float) -> TokenLogprob:
     return TokenLogprob(number, text, logprob)
 
 
+# Ids of the tokens "a" and "b", and of the first byte of "é", which alone is no text.
+A, B, HALF = 67, 68, 130
 # The drawn token is the third likeliest, so that engines show it behind the likeliest two.
-DRAWN = token(3, "é", float("-inf"))
-POSITION = PositionLogprobs(DRAWN, (token(1, "a", -0.5), token(2, "b", -1.5), DRAWN))
+DRAWN = token(HALF, "", float("-inf"))
+POSITION = PositionLogprobs(DRAWN, (token(A, "a", -0.5), token(B, "b", -1.5), DRAWN))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ POSITION = PositionLogprobs(DRAWN, (token(1, "a", -0.5), token(2, "b", -1.5), DR
 async def test_logprobs(
     fields: dict[str, Any], asked: int, top: list[str], ranch: Ranch, client: httpx.AsyncClient
 ) -> None:
-    ranch.play(Delta(0, "é", [3], finish_reason="stop", logprobs=(POSITION,)))
+    ranch.play(Delta(0, "", [HALF], finish_reason="length", logprobs=(POSITION,)))
     answer = await client.post(URL, json=chat(**fields))
     known = {
         "a": {"token": "a", "logprob": -0.5, "bytes": [97]},
@@ -81,9 +83,9 @@ async def test_logprobs(
     assert answer.json()["choices"][0]["logprobs"] == {
         "content": [
             {
-                "token": "é",
+                "token": "",
                 "logprob": -9999.0,
-                "bytes": [195, 169],
+                "bytes": [0xC3],
                 "top_logprobs": [known[name] for name in top],
             }
         ],
@@ -93,7 +95,7 @@ async def test_logprobs(
 
 
 async def test_no_logprobs_unless_asked(ranch: Ranch, client: httpx.AsyncClient) -> None:
-    await client.post(URL, json=chat(logprobs=False))
+    await client.post(URL, json=chat(logprobs=False, top_logprobs=0))
     assert ranch.request.sampling.logprobs is None
 
 
@@ -242,6 +244,7 @@ async def test_rendering(ranch: Ranch, client: httpx.AsyncClient) -> None:
         "prompt": "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
         "prompt_token_ids": head,
         "prompt_tokens": 21,
+        "context_length": 2048,
         "stop": ["x"],
         "stop_token_ids": [2],
         "max_tokens": 2027,

@@ -98,8 +98,8 @@ async def test_choices_come_as_they_are_made(ranch: Ranch, client: httpx.AsyncCl
 
 
 async def test_logprobs_come_with_their_chunk(ranch: Ranch, client: httpx.AsyncClient) -> None:
-    drawn = TokenLogprob(9, "x", -0.25)
-    other = TokenLogprob(8, "y", -0.125)
+    drawn = TokenLogprob(90, "x", -0.25)
+    other = TokenLogprob(91, "y", -0.125)
     position = PositionLogprobs(drawn, (other, drawn))
     # The text is held back at first: a stop string may begin there.
     ranch.play(

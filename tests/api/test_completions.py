@@ -80,12 +80,16 @@ async def test_choices_of_several_prompts(ranch: Ranch, client: httpx.AsyncClien
         (2, "b0", "length"),
         (3, "b1", "stop"),
     ]
-    assert answer["usage"] == {
+    usage = {
         "prompt_tokens": 2,
         "completion_tokens": 5,
         "total_tokens": 7,
         "prompt_tokens_details": {"cached_tokens": 3},
     }
+    assert answer["usage"] == usage
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    streamed = await client.post(URL, json=body(["a", "b"], n=2, **options))
+    assert events(streamed.content)[-2]["usage"] == usage
 
 
 async def test_a_stream(client: httpx.AsyncClient) -> None:

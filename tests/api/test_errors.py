@@ -97,6 +97,8 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"stop_token_ids": [1, -1]}, "stop_token_ids.1", "invalid_value", "0"),
     ({"stop_token_ids": [264]}, "stop_token_ids", None, "vocabulary of 264 tokens."),
     ({"logit_bias": {"264": 1}}, "logit_bias", None, "Token id 264 is outside"),
+    ({"logit_bias": {"1_0": 1}}, "logit_bias", None, "must be token ids"),
+    ({"logit_bias": {"9" * 5000: 1}}, "logit_bias", None, "must be token ids"),
     ({"logit_bias": {"-1": 1}}, "logit_bias", None, "Token id -1 is outside"),
     ({"logit_bias": {"hello": 1}}, "logit_bias", None, "must be token ids"),
     ({"logit_bias": {"5": 101}}, "logit_bias.5", "invalid_value", "100"),

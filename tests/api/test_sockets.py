@@ -12,7 +12,7 @@ import pytest
 
 from server.engines.base import Delta
 from server.errors import EngineDied
-from tests.support.ranch import Ranch, chat, listening, until
+from tests.support.ranch import Ranch, chat, error, events, listening, until
 
 URL = "/v1/chat/completions"
 
@@ -203,3 +203,38 @@ async def test_the_sdks_errors(make_ranch: Callable[..., Ranch]) -> None:
         assert [(await anext(stream)).choices[0].delta.content for _ in "12"] == ["", "Hel"]
         with pytest.raises(openai.APIError, match="gone"):
             await anext(stream)
+
+
+async def test_a_stream_that_outlasts_the_server_ends_with_an_error(ranch: Ranch) -> None:
+    ranch.play(Delta(0, "Hel", [1]), 30.0)
+    async with listening(ranch) as url:
+        call = asyncio.create_task(whole(url, chat(stream=True)))
+        await until(lambda: ranch.requests)
+        await asyncio.sleep(0.1)
+    answer = await call
+    assert answer.status_code == 200
+    assert events(answer.content)[-1] == STOPPING
+    assert len(ranch.aborted) == 1
+
+
+async def test_an_answer_that_outlasts_the_server_is_a_503(ranch: Ranch) -> None:
+    ranch.play(30.0)
+    async with listening(ranch) as url:
+        call = asyncio.create_task(whole(url, chat()))
+        await until(lambda: ranch.requests)
+    answer = await call
+    assert (answer.status_code, answer.json()) == (503, STOPPING)
+    assert answer.headers["retry-after"] == "1"
+    assert answer.headers["access-control-allow-origin"] == "*"
+
+
+STOPPING = error(
+    "The server is stopping and could not finish this answer. Send it again.",
+    kind="server_error",
+    code="server_stopping",
+)
+
+
+async def whole(url: str, body: object) -> httpx.Response:
+    async with httpx.AsyncClient(base_url=url) as client:
+        return await client.post(URL, json=body, headers={"origin": "http://elsewhere"})

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from server.api.schemas.common import GenerationBody
 from server.errors import InvalidRequest
-from server.generation.service import ChatCall
+from server.generation.calls import ChatCall
 
 
 class ChatBody(GenerationBody):
@@ -32,7 +32,7 @@ class ChatBody(GenerationBody):
             InvalidRequest: Fields contradict each other.
         """
         self.check_stream_options()
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise InvalidRequest(
                 "'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs"
             )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from server.errors import UnsupportedField
+from server.errors import InvalidRequest, UnsupportedField
 from server.generation.sampling import SamplingOverrides
 
 _INT64 = 2**63
+_TOKEN_ID = re.compile(r"-?[0-9]{1,18}")
 
 # Fields of OpenAI's and vLLM's APIs that change nothing about a text completion here: accepted.
 WITHOUT_EFFECT = frozenset(
@@ -113,7 +115,7 @@ class GenerationBody(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=2, allow_inf_nan=False)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -173,9 +175,7 @@ class GenerationBody(BaseModel):
         )
 
     def _logit_bias(self) -> dict[int, float] | None:
-        try:
-            return {int(key): bias for key, bias in (self.logit_bias or {}).items()} or None
-        except ValueError:
-            raise UnsupportedField(
-                "The keys of 'logit_bias' must be token ids.", param="logit_bias"
-            ) from None
+        biases = self.logit_bias or {}
+        if not all(map(_TOKEN_ID.fullmatch, biases)):
+            raise InvalidRequest("The keys of 'logit_bias' must be token ids.", param="logit_bias")
+        return {int(key): bias for key, bias in biases.items()} or None

@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from server.api.schemas.common import GenerationBody
-from server.generation.service import CompletionCall
+from server.generation.calls import CompletionCall
 
 # More are no request but an attack on the memory: each takes a kilobyte or two before it runs.
 _MOST_PROMPTS = 2048

@@ -40,12 +40,13 @@ def test_ids_are_listed_with_their_text(registry: Path, corral: Corral) -> None:
 def test_for_scripts(registry: Path, corral: Corral) -> None:
     result = corral("render", "--model", "org/tiny", "--json", stdin=json.dumps(MESSAGES))
     assert json.loads(result.stdout) == {
+        "object": "chat.completion.render",
         "model": "tiny",
         "template": "auto",
         "prompt": PROMPT,
         "prompt_token_ids": IDS,
         "prompt_tokens": len(IDS),
-        "context": 512,
+        "context_length": 512,
         "max_tokens": 512 - len(IDS),
         "stop": [],
         "stop_token_ids": [2],
