@@ -105,7 +105,7 @@ def serve(
     ] = None,
     drain_seconds: Annotated[
         str | None,
-        typer.Option(metavar="S", help="Longest that answers may go on after SIGTERM [30]."),
+        typer.Option(metavar="S", help="Longest that answers may go on at the end [30]."),
     ] = None,
 ) -> None:
     """Serve the registry's models.

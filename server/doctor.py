@@ -14,7 +14,7 @@ from pathlib import Path
 
 from server.commands.builds import CPU_ENGINE, GPU_ENGINE, Builds, find_builds
 from server.commands.inventory import Stock, open_registry, open_store, take_stock
-from server.commands.listen import PortOwner, port_owner
+from server.commands.listen import PortError, PortOwner, port_owner
 from server.engines.hardware import Hardware, probe
 from server.engines.plan import CPU_OVERHEAD_BYTES, CPU_WEIGHT_COPIES, Choice, plan_engine
 from server.errors import CorralError, RegistryError
@@ -22,7 +22,7 @@ from server.generation.herd import ModelFiles, engine_spec
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.schema import ModelEntry, Registry
 from server.registry.values import format_bytes
-from server.settings import Settings, unknown_variables
+from server.settings import ApiKeyError, Settings, unknown_variables
 
 # Room that a fetch of an unknown size should at least find; the default model takes 0.6 GB.
 _LITTLE_DISK = 2 * 10**9
@@ -68,7 +68,8 @@ class Report:
 
     Args:
         disk_free: Bytes free where model files are kept, or None where that cannot be told.
-        port_owner: Who has the port, or None if it is free.
+        port_owner: Who has the port, or None if nobody has.
+        port_usable: Whether the port can be listened on.
     """
 
     hardware: Hardware
@@ -81,6 +82,7 @@ class Report:
     host: str
     port: int
     port_owner: PortOwner | None
+    port_usable: bool
     findings: Sequence[Finding]
 
     @property
@@ -115,12 +117,10 @@ def examine(settings: Settings, senses: Senses | None = None) -> Report:
         stocks = take_stock(registry, store)
         engines = [*_engines(registry, stocks, hardware)]
         findings += [*_about_models(stocks, engines), *_about_memory(registry, engines, hardware)]
-    owner = senses.port_owner(settings.host, settings.port)
     disk_free = _disk_free(store.cache_dir)
-    findings += [
-        *_about_disk(store.cache_dir, disk_free, stocks),
-        *_about_door(settings, owner),
-    ]
+    findings += _about_disk(store.cache_dir, disk_free, stocks)
+    owner, port_findings = _about_port(settings, senses)
+    findings += [*port_findings, *_about_keys(settings)]
     for text in unknown_variables(senses.environment or os.environ):
         findings.append(Finding(text, "correct or unset it", stops=False))
     return Report(
@@ -134,6 +134,7 @@ def examine(settings: Settings, senses: Senses | None = None) -> Report:
         host=settings.host,
         port=settings.port,
         port_owner=owner,
+        port_usable=not port_findings,
         findings=findings,
     )
 
@@ -260,15 +261,30 @@ def _about_disk(folder: Path, free: int | None, stocks: Sequence[Stock]) -> Iter
         )
 
 
-def _about_door(settings: Settings, owner: PortOwner | None) -> Iterator[Finding]:
-    if owner is not None:
-        # A Corral on this port is what most people hope to see.
-        yield Finding(
+def _about_port(settings: Settings, senses: Senses) -> tuple[PortOwner | None, Sequence[Finding]]:
+    try:
+        owner = senses.port_owner(settings.host, settings.port)
+    except PortError as error:
+        return None, [Finding(error.what, error.remedy or "choose another address or port")]
+    if owner is None:
+        return None, []
+    return owner, [
+        Finding(
             f"Port {settings.port} on {settings.host} is in use by {owner}.",
             "stop it, or choose another port with --port or CORRAL_PORT",
+            # A Corral on this port is what most people hope to see.
             stops=owner.corral is None,
         )
-    if not (settings.api_key or settings.on_loopback or settings.allow_no_key):
+    ]
+
+
+def _about_keys(settings: Settings) -> Iterator[Finding]:
+    try:
+        keys = settings.given_keys()
+    except ApiKeyError as error:
+        yield Finding(error.what, error.remedy)
+        return
+    if not (keys or settings.on_loopback or settings.allow_no_key):
         yield Finding(
             f"Serving on {settings.host} without an API key is refused.",
             "set CORRAL_API_KEY ('auto' makes one), or pass --allow-no-key to corral serve",

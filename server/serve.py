@@ -34,7 +34,7 @@ from server.engines.plan import plan_engine
 from server.engines.pool import Report
 from server.errors import CorralError
 from server.generation.herd import EngineFactory, Herd
-from server.settings import ApiKeys, Settings, unknown_variables
+from server.settings import ApiKeys, Settings, forget_keys, unknown_variables
 
 if TYPE_CHECKING:
     import uvicorn
@@ -69,11 +69,14 @@ def serve(settings: Settings, make_engine: EngineFactory | None = None) -> NoRet
 
     Raises:
         ServeError: The port is taken, or listening there would be unsafe.
+        ApiKeyError: The keys open nothing.
         RegistryError: The registry file is wrong.
     """
     started = time.monotonic()
     logs.configure(settings.log_level)
     keys = settings.resolve_keys()
+    # Before any process is started: engines and their helpers need no key, and may be looked into.
+    forget_keys()
     _refuse_open_door(settings, keys)
     registry = open_registry(settings)
     store = open_store(settings)

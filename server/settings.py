@@ -9,7 +9,7 @@ import difflib
 import ipaddress
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,12 +23,29 @@ from server.errors import CorralError
 # As a value of CORRAL_API_KEY: make a key and show it once.
 MAKE_A_KEY = "auto"
 _PREFIX = "CORRAL_"
+_KEYS = _PREFIX + "API_KEY"
 _REGISTRY_NAME = "model_registry.yaml"
 _PACKAGE = Path(__file__).resolve().parent
 
 
 class SettingsError(CorralError):
     """Values that cannot be used; one line each, naming the flag or variable they came from."""
+
+
+class ApiKeyError(CorralError):
+    """Keys were given that open nothing.
+
+    Args:
+        what: What is wrong, without repeating a key.
+        remedy: What to do about it.
+    """
+
+    exit_code = 78  # a wrong configuration, see sysexits.h
+
+    def __init__(self, what: str, remedy: str) -> None:
+        super().__init__(f"{what} {remedy}")
+        self.what = what
+        self.remedy = remedy
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +94,7 @@ class Settings(BaseSettings):
         600, gt=0, description="Longest a request waits for its model to load."
     )
     drain_seconds: int = Field(
-        30, ge=0, description="Longest that running answers may go on after SIGTERM."
+        30, ge=0, description="Longest that running answers may go on after SIGTERM or Ctrl-C."
     )
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
 
@@ -103,11 +120,38 @@ class Settings(BaseSettings):
         except ValueError:
             return False
 
+    def given_keys(self) -> list[str]:
+        """The keys as they were given, ``auto`` among them.
+
+        Raises:
+            ApiKeyError: One of them no client can send, or nothing but separators was given.
+        """
+        keys = [part.strip() for part in self.api_key.split(",") if part.strip()]
+        # Whoever writes something there wants a lock; leaving the door open would be wrong.
+        if self.api_key and not keys:
+            raise ApiKeyError(
+                f"{_KEYS} (or --api-key) holds no key, only commas and spaces.",
+                f"Set it to a key, to '{MAKE_A_KEY}' to have one made, or to nothing.",
+            )
+        for number, key in enumerate(keys, 1):
+            if not (key.isascii() and key.isprintable()):
+                which = f"API key {number} of {len(keys)}" if len(keys) > 1 else "The API key"
+                raise ApiKeyError(
+                    f"{which} has characters that an HTTP header cannot carry: only ASCII letters, "
+                    "digits and signs may be in it.",
+                    f"Choose another, or '{MAKE_A_KEY}' to have one made.",
+                )
+        return keys
+
     def resolve_keys(self) -> ApiKeys:
-        """The accepted keys, with a new one in place of ``auto``; call once a run."""
-        parts = [part.strip() for part in self.api_key.split(",") if part.strip()]
-        made = new_key() if MAKE_A_KEY in parts else None
-        given = [part for part in parts if part != MAKE_A_KEY]
+        """The accepted keys, with a new one in place of ``auto``; call once a run.
+
+        Raises:
+            ApiKeyError: See `given_keys`.
+        """
+        keys = self.given_keys()
+        made = new_key() if MAKE_A_KEY in keys else None
+        given = [key for key in keys if key != MAKE_A_KEY]
         return ApiKeys((*([made] if made else []), *given), made)
 
 
@@ -123,6 +167,13 @@ def read_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         lines = [_explain(details, given) for details in error.errors()]
         raise SettingsError("\n".join(lines)) from None
+
+
+def forget_keys(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Take the keys out of the environment, so that processes started from now on lack them."""
+    # pydantic-settings reads names in any case.
+    for name in [name for name in environment if name.upper() == _KEYS]:
+        del environment[name]
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:

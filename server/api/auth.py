@@ -88,4 +88,6 @@ def _digest(key: str) -> bytes:
 
 
 def _masked(key: str) -> str:
-    return f"{key[:3]}***{key[-2:]}" if len(key) >= 12 else "***"
+    # A key that is not ASCII has been read as Latin-1 and looks like nothing its owner knows.
+    shown = len(key) >= 12 and key.isascii()
+    return f"{key[:3]}***{key[-2:]}" if shown else "***"

@@ -83,8 +83,13 @@ def _server(report: Report) -> Iterator[tuple[str, str]]:
     yield "registry", str(report.registry_path)
     free = "unknown" if report.disk_free is None else format_bytes(report.disk_free)
     yield "cache", f"{report.cache_dir}, {free} of disk free"
-    used = "free" if report.port_owner is None else f"in use by {report.port_owner}"
-    yield "port", f"{report.port} on {report.host}: {used}"
+    yield "port", f"{report.port} on {report.host}: {_port_state(report)}"
+
+
+def _port_state(report: Report) -> str:
+    if report.port_owner is not None:
+        return f"in use by {report.port_owner}"
+    return "free" if report.port_usable else "cannot be listened on"
 
 
 def _models(report: Report) -> Iterator[tuple[str, ...]]:
@@ -128,6 +133,7 @@ def _as_json(report: Report) -> dict[str, Any]:
         "port": {
             "host": report.host,
             "port": report.port,
+            "usable": report.port_usable,
             "owner": None if report.port_owner is None else asdict(report.port_owner),
         },
     }

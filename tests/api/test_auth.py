@@ -24,6 +24,19 @@ MISSING = {
 }
 
 
+def incorrect(shown: str) -> dict[str, Any]:
+    """The answer to a wrong key, of which this is shown."""
+    return {
+        "error": {
+            "message": f"Incorrect API key provided: {shown}. Ask the operator of this server for "
+            "one.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "invalid_api_key",
+        }
+    }
+
+
 @pytest.fixture
 def locked(make_ranch: Callable[..., Ranch]) -> Ranch:
     return make_ranch(keys=[KEY, "two"], max_body_bytes=2048)
@@ -100,15 +113,16 @@ async def test_accepted_headers(headers: dict[str, str], stranger: httpx.AsyncCl
 async def test_a_wrong_key(key: str, shown: str, stranger: httpx.AsyncClient) -> None:
     answer = await stranger.get("/v1/models", headers={"authorization": f"Bearer {key}"})
     assert answer.status_code == 401
-    assert answer.json() == {
-        "error": {
-            "message": f"Incorrect API key provided: {shown}. Ask the operator of this server for "
-            "one.",
-            "type": "invalid_request_error",
-            "param": None,
-            "code": "invalid_api_key",
-        }
-    }
+    assert answer.json() == incorrect(shown)
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "api-key"])
+@pytest.mark.parametrize("key", ["schlüssel-schlüssel", "ключ", "二" * 12])
+async def test_a_key_that_is_not_ascii(key: str, name: str, stranger: httpx.AsyncClient) -> None:
+    value = (b"Bearer " if name == "authorization" else b"") + key.encode()
+    answer = await stranger.get("/v1/models", headers={name.encode(): value})
+    assert answer.status_code == 401
+    assert answer.json() == incorrect("***")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -18,7 +19,6 @@ from openai import APIError, OpenAI
 from tests.e2e.harness import (
     CAPITAL,
     INSTRUCT,
-    PARIS,
     RAW,
     ROOT,
     Server,
@@ -116,7 +116,20 @@ def endless(server: Server, tokens: int = 4000) -> Any:
     return httpx.stream("POST", url, json=body | {"stream": True}, timeout=120)
 
 
+def answer(server: Server) -> str | None:
+    """What is said to the same question each time."""
+    with OpenAI(base_url=server.url + "/v1", api_key="none", timeout=120, max_retries=0) as sdk:
+        completion = sdk.chat.completions.create(
+            model=INSTRUCT,
+            messages=[{"role": "user", "content": CAPITAL}],
+            temperature=0,
+            max_tokens=16,
+        )
+    return completion.choices[0].message.content
+
+
 def test_the_death_of_an_engine_ends_its_streams_and_is_mended(own_server: Server) -> None:
+    before = answer(own_server)
     engine = own_server.engine()
     assert engine is not None
     client = OpenAI(base_url=own_server.url + "/v1", api_key="none", timeout=120, max_retries=0)
@@ -142,11 +155,8 @@ def test_the_death_of_an_engine_ends_its_streams_and_is_mended(own_server: Serve
     assert failures[0]["error"]["code"] == "engine_died"
     assert caught.value.code == "engine_died"
     # The next request is answered, by a new engine.
-    with OpenAI(base_url=own_server.url + "/v1", api_key="none", timeout=120, max_retries=0) as sdk:
-        answer = sdk.chat.completions.create(
-            model=INSTRUCT, messages=[{"role": "user", "content": CAPITAL}], temperature=0
-        )
-    assert answer.choices[0].message.content == PARIS
+    assert before
+    assert answer(own_server) == before
     successor = own_server.engine()
     assert successor is not None
     assert successor.pid != engine.pid
@@ -173,6 +183,43 @@ def test_ctrl_c_while_loading_ends_it() -> None:
         began = time.monotonic()
         assert server.process.wait(60) in (0, 130)
         assert time.monotonic() - began < 15
+        assert "Traceback" not in server.output()
+        server.wait_gone()
+
+
+def ctrl_c(server: Server) -> None:
+    """As a terminal sends it: to every process of the group, engines' helpers too."""
+    os.killpg(server.pid, signal.SIGINT)
+
+
+def test_ctrl_c_in_a_terminal_lets_running_answers_end() -> None:
+    with a_server() as server:
+        server.wait_ready()
+        with endless(server, 150) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            ctrl_c(server)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert '"finish_reason":"length"' in rest[-2]
+        assert server.process.wait(60) == 130
+        assert "Traceback" not in server.output()
+        server.wait_gone()
+
+
+def test_a_second_ctrl_c_ends_at_once() -> None:
+    with a_server() as server:
+        server.wait_ready()
+        with endless(server) as response:
+            lines = response.iter_lines()
+            assert next(lines).startswith("data: ")
+            ctrl_c(server)
+            server.until(lambda: "Ctrl-C ends them now" in server.output(), "the first to be heard")
+            assert next(line for line in lines if line).startswith("data: ")
+            ctrl_c(server)
+            began = time.monotonic()
+            assert server.process.wait(60) == 130
+            assert time.monotonic() - began < 10
         assert "Traceback" not in server.output()
         server.wait_gone()
 

@@ -27,6 +27,8 @@ def load_forever(log_dir: Path) -> None:
 
 def factory(log_dir: Path) -> EngineFactory:
     """Engines that say "Hello" after SCRIPT_DELAY seconds, loaded as SCRIPT_LOAD says."""
+    # Now is when the fork server would be started, with this environment.
+    (log_dir / "environment").write_text("\n".join(os.environ))
 
     async def make(spec: EngineSpec, report: Report) -> Engine:
         report("loading the model")

@@ -10,8 +10,8 @@ import pytest
 
 from server.commands.builds import Builds
 from server.commands.doctor_screen import doctor
-from server.commands.listen import PortOwner
-from server.doctor import Senses, examine
+from server.commands.listen import PortError, PortOwner
+from server.doctor import Finding, Senses, examine
 from server.engines.hardware import Gpu, Hardware, Node
 from server.settings import read_settings
 
@@ -133,7 +133,7 @@ def test_for_scripts(registry: Path, capsys: pytest.CaptureFixture[str]) -> None
     told = json.loads(capsys.readouterr().out)
     assert told["healthy"] is True
     assert told["hardware"]["cores"] == 4
-    assert told["port"] == {"host": "127.0.0.1", "port": 8000, "owner": None}
+    assert told["port"] == {"host": "127.0.0.1", "port": 8000, "usable": True, "owner": None}
     assert {choice["name"] for choice in told["engines"][0]["choices"]} >= {"device", "threads"}
 
 
@@ -208,6 +208,32 @@ def test_engines_that_fit_alone_but_not_together(registry: Path) -> None:
 def test_a_taken_port(registry: Path, owner: PortOwner, stops: bool) -> None:
     text = f"Port 8000 on 127.0.0.1 is in use by {owner}."
     assert wrong(senses(owner=owner)) == [(text, stops)]
+
+
+def test_an_address_that_cannot_be_had(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def refuse(*_: object) -> PortOwner | None:
+        raise PortError("Port 80 needs root's rights.", "Choose another.")
+
+    seen = replace(senses(), port_owner=refuse)
+    found = examine(read_settings(port="80"), seen).findings
+    assert found == [Finding("Port 80 needs root's rights.", "Choose another.")]
+    doctor(read_settings(port="80"), as_json=False, senses=seen)
+    assert "  port      80 on 127.0.0.1: cannot be listened on\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [
+        (" , ", "CORRAL_API_KEY (or --api-key) holds no key, only commas and spaces."),
+        (
+            "sk-\u00e9t\u00e9",
+            "The API key has characters that an HTTP header cannot carry: only ASCII letters, "
+            "digits and signs may be in it.",
+        ),
+    ],
+)
+def test_keys_that_open_nothing(keys: str, what: str, registry: Path) -> None:
+    assert wrong(senses(), api_key=keys, host="0.0.0.0") == [(what, True)]
 
 
 def test_an_open_door(registry: Path) -> None:

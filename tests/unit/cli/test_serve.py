@@ -49,6 +49,11 @@ class Server:
         assert found is not None, self.said
         return found[1]
 
+    def logs(self) -> Path:
+        found = re.search(r"Logs      (.*)", self.said)
+        assert found is not None, self.said
+        return Path(found[1])
+
     def wait_for(self, text: str) -> Server:
         deadline = time.monotonic() + 30
         while text not in self.said:
@@ -126,9 +131,7 @@ def test_a_load_that_cannot_be_cancelled_holds_nothing_up(
     start: Start, number: int, code: int
 ) -> None:
     server = start("--port", "0", SCRIPT_LOAD="forever").wait_for("tiny: loading the model")
-    logs = re.search(r"Logs      (.*)", server.said)
-    assert logs is not None
-    helper = int((Path(logs[1]) / "helper.pid").read_text())
+    helper = int((server.logs() / "helper.pid").read_text())
     began = time.monotonic()
     assert server.tell(number) == code
     assert time.monotonic() - began < 3
@@ -158,6 +161,20 @@ def test_a_made_key_opens_the_door(start: Start) -> None:
     assert ask(server.url, authorization=f"Bearer {found[1]}").status_code == 200
 
 
+@pytest.mark.parametrize("name", ["CORRAL_API_KEY", "corral_api_key"])
+def test_no_process_below_the_server_carries_the_key(start: Start, name: str) -> None:
+    environment = {name: "sk-secret", "SCRIPT_LOAD": "forever"}
+    server = start("--port", "0", **environment).wait_for("tiny: loading the model")
+    locked = ask(server.url, **{"x-api-key": "none"}).status_code
+    logs = server.logs()
+    helper = psutil.Process(int((logs / "helper.pid").read_text())).environ()
+    server.tell(signal.SIGTERM)
+    assert locked == 401
+    assert name not in (logs / "environment").read_text().split()
+    assert "SCRIPT_LOAD" in helper
+    assert "sk-secret" not in helper.values()
+
+
 def refusal(start: Start, *args: str, **environment: str) -> tuple[int, str]:
     server = start(*args, **environment)
     return server.end(), server.said
@@ -167,6 +184,15 @@ def test_an_open_door_is_refused(start: Start) -> None:
     code, said = refusal(start, "--host", "0.0.0.0")
     assert code == 78
     assert said.startswith("corral: Refusing to listen on 0.0.0.0 without an API key: ")
+    assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("keys", "words"), [(",", "holds no key"), ("é", "ASCII")])
+def test_keys_that_open_nothing_are_refused(start: Start, keys: str, words: str) -> None:
+    code, said = refusal(start, CORRAL_API_KEY=keys)
+    assert code == 78
+    assert said.startswith("corral: ")
+    assert words in said
     assert len(said.splitlines()) == 1
 
 

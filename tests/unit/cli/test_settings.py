@@ -6,9 +6,11 @@ import pytest
 
 import server
 from server.settings import (
+    ApiKeyError,
     ApiKeys,
     Settings,
     SettingsError,
+    forget_keys,
     read_settings,
     unknown_variables,
 )
@@ -91,6 +93,44 @@ def test_keys_are_split_and_auto_makes_one() -> None:
     assert keys.made.startswith("sk-corral-")
     assert keys.accepted == (keys.made, "a")
     assert keys.made != Settings(api_key="auto").resolve_keys().made
+
+
+@pytest.mark.parametrize("keys", [",", " ", " , ,\t"])
+def test_a_variable_without_any_key_in_it_is_a_mistake(
+    keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CORRAL_API_KEY", keys)
+    with pytest.raises(ApiKeyError) as caught:
+        read_settings().resolve_keys()
+    assert str(caught.value) == (
+        "CORRAL_API_KEY (or --api-key) holds no key, only commas and spaces. Set it to a key, to "
+        "'auto' to have one made, or to nothing."
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "which"),
+    [
+        ("schlüssel", "The API key"),
+        ("good,schlüssel", "API key 2 of 2"),
+        ("ключ,auto,a", "API key 1 of 3"),
+        ("a\nb", "The API key"),
+        ("a\x7fb", "The API key"),
+    ],
+)
+def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(keys: str, which: str) -> None:
+    with pytest.raises(ApiKeyError) as caught:
+        Settings(api_key=keys).resolve_keys()
+    assert str(caught.value) == (
+        f"{which} has characters that an HTTP header cannot carry: only ASCII letters, digits and "
+        "signs may be in it. Choose another, or 'auto' to have one made."
+    )
+
+
+def test_keys_leave_the_environment() -> None:
+    environment = {"CORRAL_API_KEY": "a", "corral_api_key": "b", "CORRAL_PORT": "1", "PATH": "c"}
+    forget_keys(environment)
+    assert environment == {"CORRAL_PORT": "1", "PATH": "c"}
 
 
 def test_keys_do_not_show_in_a_repr() -> None:

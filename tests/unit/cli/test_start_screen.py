@@ -4,6 +4,7 @@ import io
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -15,12 +16,12 @@ from server.commands.load_watch import LoadWatch
 from server.commands.start_screen import StartScreen
 from server.console import FetchBars
 from server.engines.base import Engine, EngineSpec
-from server.engines.pool import Report, SlotState
+from server.engines.pool import Report, SlotState, Status
 from server.generation.herd import Herd
 from server.settings import ApiKeys, read_settings
 
 
-def screen(keys: ApiKeys | None = None, **changes: object) -> StartScreen:
+def screen(keys: ApiKeys | None = None, **changes: Any) -> StartScreen:
     settings = read_settings()
     registry = open_registry(settings)
     return StartScreen(
@@ -29,7 +30,7 @@ def screen(keys: ApiKeys | None = None, **changes: object) -> StartScreen:
         keys=keys or ApiKeys(()),
         registry=settings.registry_path,
         logs=Path("/logs"),
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
 
 
@@ -128,9 +129,9 @@ class Watched:
         monkeypatch.setattr(slot, "state", property(lambda _: self.state))
         self.watch = LoadWatch(herd, started=100.0, stopping=lambda: False)
 
-    def look(self, now: float, status: str, detail: str = "") -> None:
+    def look(self, now: float, status: Status, detail: str = "") -> None:
         since = self.state.since + (status != self.state.status)
-        self.state = SlotState(status, detail, since, 0)  # type: ignore[arg-type]
+        self.state = SlotState(status, detail, since, 0)
         self.watch.look(now)
 
 

@@ -83,6 +83,13 @@ NAMES = {
 }
 
 
+def gguf_name(name: str) -> str:
+    """GGUF's name of a tensor of transformers'."""
+    for theirs, ggufs in NAMES.items():
+        name = name.replace(theirs, ggufs)
+    return name
+
+
 def write_gguf(path: Path, weights: dict[str, np.ndarray]) -> None:
     import gguf
 
@@ -113,9 +120,7 @@ def write_gguf(path: Path, weights: dict[str, np.ndarray]) -> None:
             stored = as_gguf_has_it(tensor, HEADS)
         elif "k_proj" in name:
             stored = as_gguf_has_it(tensor, KV_HEADS)
-        for theirs, ggufs in NAMES.items():
-            name = name.replace(theirs, ggufs)  # noqa: PLW2901
-        writer.add_tensor(name, np.ascontiguousarray(stored))
+        writer.add_tensor(gguf_name(name), np.ascontiguousarray(stored))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

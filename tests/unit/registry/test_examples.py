@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from server.registry import HubSource, PackageSource, Registry, load_registry
+from server.registry.schema import Context, EngineSettings, ModelEntry, Sampling
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted((ROOT / "examples" / "registry").glob("*.yaml"))
@@ -58,6 +60,14 @@ def test_the_herd_loads_on_demand_and_spans_the_sizes(templates: frozenset[str])
 
 def test_the_guide_has_snippets() -> None:
     assert len(SNIPPETS) == 4
+
+
+def test_the_guide_shows_everything_an_entry_can_say() -> None:
+    (entry,) = yaml.safe_load(SNIPPETS[2])["models"]
+    assert set(entry) == set(ModelEntry.model_fields)
+    assert set(entry["context"]) == set(Context.model_fields)
+    assert set(entry["sampling"]) == set(Sampling.model_fields)
+    assert set(entry["engine"]) == set(EngineSettings.model_fields)
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

@@ -99,6 +99,8 @@ def test_the_store_hands_it_to_the_converter(
         "model.safetensors",
         "tokenizer.json",
     ]
+    monkeypatch.setattr(sources, "CONVERTER_VERSION", sources.CONVERTER_VERSION + 1)
+    assert store.path_if_ready(source()) is None
 
 
 def test_a_file_that_differs_is_refused(wheel: Path, folder: Path, recorder: Any) -> None:

@@ -78,7 +78,7 @@ def test_entries_can_be_built_in_code() -> None:
     entry = ModelEntry(id="x", source=source, engine=EngineSettings(threads=2))
     assert Registry(models=[entry]).resolve("x").source is source
     with pytest.raises(ValidationError):
-        entry.id = "y"  # type: ignore[misc]
+        entry.id = "y"  # type: ignore[misc]  # it is frozen, and that is what is tested
 
 
 def test_keys_are_stable_different_and_safe_as_folder_names() -> None:

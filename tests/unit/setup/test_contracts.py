@@ -16,7 +16,7 @@ ALLOWED = {
     "app": "import server.api.chat, fastapi",
     "settings": "import server.errors",
     "api.__init__": "import starlette",
-    "api.chat": "import server.generation.service, sse_starlette",
+    "api.chat": "import server.generation.service",
     "api.schemas.__init__": "",
     "api.schemas.chat": "import fastapi",
     "generation.__init__": "",
