@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.errors import BenchError
 
-QUESTION = "What is the capital of France?"
+QUESTION = "What is the capital of France? Answer in one sentence."
 _POLL_S = 0.02
 
 

@@ -123,7 +123,7 @@ serve() {
     pid=$(cat "$root/tmp/make.pid")
     say "healthy after $((SECONDS - before)) s"
     question='{"model": "smollm2-135m-instruct", "stream": true, "temperature": 0, "max_tokens": 32,
-        "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
+        "messages": [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]}'
     printf '%s' "$question" >"$root/tmp/question.json"
     inside "curl -fsSN http://127.0.0.1:$port/v1/chat/completions \
         -H 'Content-Type: application/json' -d @/tmp/question.json" >"$root/tmp/answer"

@@ -12,7 +12,9 @@ import sys
 from openai import AsyncOpenAI
 
 MODEL = "smollm2-135m-instruct"
-QUESTIONS = ["What is the capital of France?", "What is the capital of Italy?"]
+QUESTIONS = [
+    f"What is the capital of {country}? Answer in one sentence." for country in ("France", "Italy")
+]
 
 
 async def ask(client: AsyncOpenAI, question: str) -> None:

@@ -27,7 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTRUCT = "smollm2-135m-instruct"
 DIALOGUE = "smollm2-135m-dialogue"
 RAW = "smollm2-135m-raw"
-CAPITAL = "What is the capital of France?"
+# Without the second sentence two first tokens are equally likely, and the processor decides.
+CAPITAL = "What is the capital of France? Answer in one sentence."
 PARIS = "The capital of France is Paris."
 # The first run ever downloads and converts the model; on a busy machine everything takes longer.
 READY_S = 600.0
