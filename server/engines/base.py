@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-FinishReason = Literal["stop", "length", "abort"]
+if TYPE_CHECKING:
+    from server.engines.output import OutputFormat
+
+FinishReason = Literal["stop", "length", "tool_calls", "abort"]
+# Type code "f": 32-bit floats in the machine's byte order.
+Vector: TypeAlias = "array[float]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +33,8 @@ class EngineSpec:
         compile: True to use torch.compile (and CUDA graphs on a GPU).
         executor: ``uni`` runs the model in the engine's process, ``mp`` in processes of its own.
         start_method: How the engine's process is made.
+        reasoning_parser: vLLM's name for how the model writes its reasoning, or None.
+        embeds: The model turns texts into vectors instead of continuing them.
         extra: Further vLLM ``AsyncEngineArgs`` by name, handed on as they are.
     """
 
@@ -50,7 +58,25 @@ class EngineSpec:
     executor: Literal["uni", "mp", "ray"] | None = None
     start_method: Literal["forkserver", "fork", "spawn"] | None = None
     prefix_caching: bool | None = None
+    reasoning_parser: str | None = None
+    embeds: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """What an answer must look like, token by token.
+
+    Args:
+        kind: ``json``: a JSON schema; ``regex``; ``choice``: one of some strings; ``grammar``: EBNF
+            or Lark; ``structural_tag``: xgrammar's tags, as JSON text.
+        value: The schema (a dict or a bool), pattern, strings, grammar or tags.
+        param: The request's field that asks for it, for errors.
+    """
+
+    kind: Literal["json", "regex", "choice", "grammar", "structural_tag"]
+    value: Any
+    param: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +87,14 @@ class SamplingSettings:
         max_tokens: Most tokens to generate, at least 1.
         top_k: Keep the k likeliest tokens; 0 keeps all.
         logprobs: Log-probabilities of this many likeliest tokens beside the drawn one; None: none.
-        stop: Strings that end generation; neither they nor a part of them is returned.
+        prompt_logprobs: The same for the prompt's tokens.
+        stop: Strings that end generation; neither they nor a part of them is returned, unless
+            ``include_stop_str_in_output``.
         stop_token_ids: Tokens that end generation besides the model's own EOS.
+        allowed_token_ids: The only tokens that may be drawn; None: all.
+        bad_words: Texts that must not be written.
+        skip_special_tokens: Leave special tokens out of the text.
+        constraint: What the answer must look like, or None.
     """
 
     max_tokens: int
@@ -80,7 +112,14 @@ class SamplingSettings:
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
     logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    spaces_between_special_tokens: bool = True
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,20 +129,46 @@ class GenerationRequest:
     Args:
         request_id: Unique among all running requests (vLLM aborts by it).
         prompt_token_ids: The exact prompt, BOS included.
+        priority: Requests of a lower one are computed first.
+        cache_salt: Only requests of the same salt share prefix cache entries; None: those of none.
+        reasoning_ended: False if the model begins with reasoning, which no constraint concerns;
+            None where it does not reason.
     """
 
     request_id: str
     prompt_token_ids: Sequence[int]
     sampling: SamplingSettings
+    priority: int = 0
+    cache_salt: str | None = None
+    reasoning_ended: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """One text to be turned into a vector.
+
+    Args:
+        request_id: Unique among all running requests.
+        prompt_token_ids: The exact tokens, at least one, special ones included.
+        dimensions: Length of the vector, for models that were trained to be cut; None: their own.
+        priority: Requests of a lower one are computed first.
+    """
+
+    request_id: str
+    prompt_token_ids: Sequence[int]
+    dimensions: int | None = None
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """One token with its log-probability (natural logarithm)."""
+    """One token with its log-probability (natural logarithm); None where nothing comes before."""
 
     token_id: int
     token: str
-    logprob: float
+    logprob: float | None
+    rank: int | None = None
+    """1 for the likeliest; None where unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +177,23 @@ class PositionLogprobs:
 
     drawn: TokenLogprob
     top: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a tool call.
+
+    Args:
+        index: The call's place among those of its choice, from 0.
+        id: Set in the first piece of a call.
+        name: The function's, in the first piece.
+        arguments: The next part of the arguments, which are JSON text.
+    """
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
 
 
 @dataclass(slots=True)
@@ -126,6 +208,10 @@ class Delta:
         stop_reason: The stop string or token id that ended the choice, None for EOS.
         logprobs: One entry a new token, when asked for.
         cached_tokens: Prompt tokens whose KV cache was found in the prefix cache.
+        prompt_logprobs: One entry a prompt token (None for the first), once, when asked for.
+        reasoning: New reasoning, which is no part of ``text``.
+        tool_calls: New pieces of tool calls.
+        reasoning_tokens: Tokens of the choice that were reasoning; set on its last delta.
     """
 
     index: int
@@ -135,6 +221,10 @@ class Delta:
     stop_reason: str | int | None = None
     logprobs: tuple[PositionLogprobs, ...] | None = None
     cached_tokens: int = 0
+    prompt_logprobs: tuple[PositionLogprobs | None, ...] | None = None
+    reasoning: str = ""
+    tool_calls: tuple[ToolCallDelta, ...] = ()
+    reasoning_tokens: int = 0
 
 
 class Engine(Protocol):
@@ -159,6 +249,27 @@ class Engine(Protocol):
             InvalidRequest: The engine refuses the request's values.
             GenerationFailed: This request failed; others go on.
             EngineDied: The engine is gone.
+        """
+
+    async def embed(self, request: EmbeddingRequest) -> Vector:
+        """The text's vector, of length 1 where the model says so; cancelling aborts.
+
+        Only for engines of a spec that ``embeds``.
+
+        Raises:
+            InvalidRequest: The model cannot give this many dimensions.
+            GenerationFailed: This request failed; others go on.
+            EngineDied: The engine is gone.
+        """
+
+    async def output_format(self, tool_parser: str | None) -> OutputFormat:
+        """How this model writes tool calls and reasoning.
+
+        Args:
+            tool_parser: vLLM's name for how it writes tool calls; None: it was not trained to.
+
+        Raises:
+            EngineDied: The model cannot be read this way; the message says why.
         """
 
     async def stop(self) -> None:

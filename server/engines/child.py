@@ -42,6 +42,10 @@ def main(target: Callable[..., None], kwargs: Mapping[str, Any], settings: Child
     # Ctrl-C in a terminal reaches the whole process group, and vLLM would abort what it runs:
     # out of the group. Ending engines is the server's work.
     os.setpgrp()
+    # Imports vLLM, as the target does.
+    from server.engines import grammars
+
+    grammars.install()
     target(**kwargs)
 
 

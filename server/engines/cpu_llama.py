@@ -28,7 +28,9 @@ from vllm.model_executor.models.llama import (
     LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaMLP,
+    LlamaModel,
 )
+from vllm.v1.attention.backend import AttentionType
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
@@ -65,12 +67,22 @@ def bind(model: Any, config: VllmConfig) -> bool:
 def _is_plain(model: Any, config: VllmConfig) -> bool:
     parallel = config.parallel_config
     return (
-        type(model) is LlamaForCausalLM
+        _is_llama(model)
         and config.compilation_config.mode == CompilationMode.NONE
         and config.lora_config is None
         and config.speculative_config is None
         and parallel.tensor_parallel_size == parallel.pipeline_parallel_size == 1
         and all(_is_plain_layer(layer) for layer in model.model.layers)
+    )
+
+
+def _is_llama(model: Any) -> bool:
+    """LLaMA itself, or vLLM's embedding model made of it, which only adds a pooler behind it."""
+    return type(model) is LlamaForCausalLM or (
+        isinstance(model, LlamaForCausalLM)
+        and type(model).__name__ == "LlamaForEmbedding"
+        and type(model).forward is LlamaForCausalLM.forward
+        and type(model.model) is LlamaModel
     )
 
 
@@ -87,6 +99,7 @@ def _is_plain_layer(layer: Any) -> bool:
         and isinstance(attention.rotary_emb, RotaryEmbedding)
         and type(attention.rotary_emb).forward_cpu is RotaryEmbedding.forward_cpu
         and type(attention.attn.impl) is CPUAttentionBackendImpl
+        and attention.attn.attn_type == AttentionType.DECODER
         and attention.attn.query_quant is None
         and attention.attn.kv_sharing_target_layer_name is None
         and type(mlp.act_fn) is SiluAndMul

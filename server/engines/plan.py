@@ -263,10 +263,19 @@ def _common_args(spec: EngineSpec) -> dict[str, Any]:
         "max_model_len": spec.max_model_len,
         "tensor_parallel_size": spec.tensor_parallel_size,
         "pipeline_parallel_size": spec.pipeline_parallel_size,
-        "enable_prefix_caching": spec.prefix_caching is not False,
         "disable_log_stats": True,
         "shutdown_timeout": 0,
+        # Requests of equal priority come in the order of their arrival, as without.
+        "scheduling_policy": "priority",
     }
+    if spec.embeds:
+        args |= {"runner": "pooling", "convert": "embed"}
+    # Whether an embedding model can share prefixes depends on how it pools, which vLLM knows.
+    if spec.prefix_caching is not None or not spec.embeds:
+        args["enable_prefix_caching"] = spec.prefix_caching is not False
+    if spec.reasoning_parser is not None:
+        # The engine must know where reasoning ends, because no constraint holds before.
+        args["reasoning_parser"] = spec.reasoning_parser
     if spec.max_num_seqs is not None:
         args["max_num_seqs"] = spec.max_num_seqs
     if spec.max_num_batched_tokens is not None:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from typing import TypeAlias
 
-from server.engines.base import Delta, GenerationRequest
+from server.engines.base import Delta, EmbeddingRequest, GenerationRequest, Vector
+from server.engines.output import OutputFormat
 from server.errors import EngineDied
 
+# What an embedding takes: steps of which the last is a vector.
+Embedding: TypeAlias = "Callable[[EmbeddingRequest], Iterable[Vector | float | Exception]]"
 # What a script yields: a delta to send, seconds to wait, or an error to raise.
 Step = Delta | float | Exception
 Script = Callable[[GenerationRequest], Iterable[Step]]
@@ -20,6 +25,10 @@ class ScriptedEngine:
         script: Maps a request to its steps.
         load_seconds: How long `start` takes.
         load_error: Raised by `start` instead of loading.
+
+    Attributes:
+        embedding: Maps a request to seconds to wait, an error to raise, and at last its vector;
+            by default that is (number of tokens, first token).
     """
 
     def __init__(
@@ -32,7 +41,10 @@ class ScriptedEngine:
         self._script = script
         self._load_seconds = load_seconds
         self._load_error = load_error
+        self.format: OutputFormat | None = None
         self.requests: list[GenerationRequest] = []
+        self.embedding: Embedding = _plain_embedding
+        self.embedded: list[EmbeddingRequest] = []
         self.aborted: list[str] = []
         self.alive = False
 
@@ -47,6 +59,27 @@ class ScriptedEngine:
 
     def describe(self) -> Mapping[str, str]:
         return {"engine": "scripted"}
+
+    async def output_format(self, tool_parser: str | None) -> OutputFormat:
+        if self.format is None:
+            raise EngineDied(f"There is no parser '{tool_parser}' in this script.")
+        return self.format
+
+    async def embed(self, request: EmbeddingRequest) -> Vector:
+        self.embedded.append(request)
+        try:
+            for step in self.embedding(request):
+                if isinstance(step, EngineDied):
+                    self.alive = False
+                if isinstance(step, Exception):
+                    raise step
+                if isinstance(step, array):
+                    return step
+                await asyncio.sleep(step)
+        except asyncio.CancelledError:
+            self.aborted.append(request.request_id)
+            raise
+        raise EngineDied("The script of this embedding has no vector.")
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
         self.requests.append(request)
@@ -66,3 +99,9 @@ class ScriptedEngine:
         finally:
             if not finished:
                 self.aborted.append(request.request_id)
+
+
+def _plain_embedding(request: EmbeddingRequest) -> Iterable[Vector]:
+    ids = request.prompt_token_ids
+    vector = array("f", [len(ids), ids[0]])
+    return [vector if request.dimensions is None else vector[: request.dimensions]]

@@ -19,12 +19,23 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from server.engines import child, vllm_values
-from server.engines.base import Delta, EngineSpec, GenerationRequest, SamplingSettings
+from server.engines import child, constraints, vllm_values
+from server.engines.base import (
+    Delta,
+    EmbeddingRequest,
+    EngineSpec,
+    GenerationRequest,
+    SamplingSettings,
+    Vector,
+)
+from server.engines.output import OutputFormat
 from server.engines.plan import EnginePlan
-from server.errors import EngineDied, GenerationFailed, InvalidRequest
+from server.engines.vllm_errors import translated
+from server.engines.vllm_parsers import VllmOutputFormat
+from server.errors import EngineDied, GenerationFailed
 
 if TYPE_CHECKING:
+    from vllm.outputs import RequestOutput
     from vllm.v1.engine.async_llm import AsyncLLM
 
 # One thread, so that one engine is built at a time: vLLM reads process-wide state (os.environ,
@@ -113,6 +124,7 @@ class VllmEngine:
         self._log_file = log_file
         self._llm: AsyncLLM | None = None
         self._processes: list[BaseProcess] = []
+        self._formats: dict[str | None, OutputFormat] = {}
 
     async def start(self) -> None:
         """Load in a thread, then send one request of each kind that compiles something at first."""
@@ -148,37 +160,66 @@ class VllmEngine:
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Delta, None]:
         """See `Engine.generate`."""
-        from vllm.exceptions import VLLMClientError
         from vllm.inputs import tokens_input
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
-        llm = self._llm
-        if llm is None:
-            raise EngineDied(f"The engine of '{self._spec.name}' is not running.")
+        llm = self._running()
+        constraint = request.sampling.constraint
+        param = None if constraint is None else constraint.param
         try:
-            outputs = llm.generate(
+            with translated(self._spec.name, param, stopped=lambda: self._llm is not llm):
+                outputs = llm.generate(
+                    tokens_input(list(request.prompt_token_ids), cache_salt=request.cache_salt),
+                    await _sampling_params(llm, request.sampling),
+                    request.request_id,
+                    priority=request.priority,
+                    reasoning_ended=request.reasoning_ended,
+                )
+                async with contextlib.aclosing(outputs):
+                    async for output in outputs:
+                        for delta in _deltas(output, request):
+                            yield delta
+        except GenerationFailed as error:
+            if constraint is None:
+                raise
+            raise constraints.not_kept(constraint) from error
+
+    async def embed(self, request: EmbeddingRequest) -> Vector:
+        """See `Engine.embed`."""
+        from vllm.inputs import tokens_input
+
+        llm = self._running()
+        with translated(self._spec.name, "dimensions", stopped=lambda: self._llm is not llm):
+            outputs = llm.encode(
                 tokens_input(list(request.prompt_token_ids)),
-                vllm_values.sampling_params(request.sampling),
+                vllm_values.pooling_params(request.dimensions),
                 request.request_id,
+                priority=request.priority,
             )
             async with contextlib.aclosing(outputs):
-                async for output in outputs:
-                    cached = output.num_cached_tokens or 0
-                    for completion in output.outputs:
-                        yield vllm_values.delta(completion, cached)
-        except VLLMClientError as error:
-            # str(error) repeats parameter and value in brackets; the message itself is plain.
-            param = getattr(error, "parameter", None)
-            raise InvalidRequest(
-                str(error.args[0] if error.args else error), param=param
-            ) from error
-        except EngineDeadError as error:
-            how = "ended unexpectedly" if self._llm is llm else "was stopped"
-            raise EngineDied(f"The engine of '{self._spec.name}' {how}.") from error
-        except EngineGenerateError as error:
-            # Most often it has nothing to say.
-            why = f": {error}" if str(error) else "."
-            raise GenerationFailed(f"The engine failed on this request{why}") from error
+                return vllm_values.vector(await anext(outputs))
+
+    async def output_format(self, tool_parser: str | None) -> OutputFormat:
+        """See `Engine.output_format`; each is made once."""
+        made = self._formats.get(tool_parser)
+        if made is None:
+            loop = asyncio.get_running_loop()
+            made = await loop.run_in_executor(_LOADER, self._make_format, tool_parser)
+        return made
+
+    def _make_format(self, tool_parser: str | None) -> OutputFormat:
+        if tool_parser not in self._formats:
+            self._formats[tool_parser] = VllmOutputFormat(
+                self._spec.name,
+                self._running().renderer.get_tokenizer(),
+                tool_parser,
+                self._spec.reasoning_parser,
+            )
+        return self._formats[tool_parser]
+
+    def _running(self) -> AsyncLLM:
+        if self._llm is None:
+            raise EngineDied(f"The engine of '{self._spec.name}' is not running.")
+        return self._llm
 
     def _load(self) -> AsyncLLM:
         with _environment(self._plan):
@@ -187,7 +228,10 @@ class VllmEngine:
 
             config = AsyncEngineArgs(**self._plan.engine_args).create_engine_config()
             with self._processes_of_ours():
-                return AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+                llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
+        # It would parse grammars on the event loop; `_sampling_params` has done so in a thread.
+        llm.input_processor.structured_outputs_config = None
+        return llm
 
     @contextlib.contextmanager
     def _processes_of_ours(self) -> Iterator[None]:
@@ -207,6 +251,9 @@ class VllmEngine:
             utils.get_mp_context = original
 
     async def _warm_up(self) -> None:
+        if self._spec.embeds:
+            await self.embed(EmbeddingRequest(request_id="warm-up", prompt_token_ids=[5] * 8))
+            return
         for number, logprobs in enumerate((None, 1)):
             sampling = SamplingSettings(
                 max_tokens=2, ignore_eos=True, temperature=1.0, top_p=0.9, logprobs=logprobs
@@ -233,6 +280,26 @@ class VllmEngine:
         causes = [line for line in lines[-200:] if "Error: " in line]
         last = causes[-1].split("] ", 1)[-1].strip() if causes else ""
         return f"{last or text} (log: {self._log_file})"
+
+
+async def _sampling_params(llm: AsyncLLM, sampling: SamplingSettings) -> Any:
+    params = vllm_values.sampling_params(sampling)
+    if sampling.constraint is not None:
+        tokenizer = llm.renderer.get_tokenizer()
+        await asyncio.to_thread(constraints.check, params, sampling.constraint, tokenizer)
+    return params
+
+
+def _deltas(output: RequestOutput, request: GenerationRequest) -> Iterator[Delta]:
+    cached = output.num_cached_tokens or 0
+    about_prompt = output.prompt_logprobs
+    for completion in output.outputs:
+        delta = vllm_values.delta(completion, cached)
+        if about_prompt:
+            delta.prompt_logprobs = vllm_values.prompt_logprobs(
+                about_prompt, request.prompt_token_ids
+            )
+        yield delta
 
 
 class _EngineContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,9 @@ from server.engines.base import (
     PositionLogprobs,
     SamplingSettings,
     TokenLogprob,
+    Vector,
 )
+from server.engines.constraints import structured_outputs
 from server.errors import GenerationFailed
 
 _FINISH: Mapping[str, FinishReason] = {"stop": "stop", "length": "length"}
@@ -50,10 +53,42 @@ def sampling_params(sampling: SamplingSettings) -> Any:
         stop_token_ids=list(sampling.stop_token_ids) or None,
         ignore_eos=sampling.ignore_eos,
         logprobs=sampling.logprobs,
+        prompt_logprobs=sampling.prompt_logprobs,
         logit_bias=dict(sampling.logit_bias) if sampling.logit_bias else None,
+        allowed_token_ids=list(sampling.allowed_token_ids) if sampling.allowed_token_ids else None,
+        bad_words=list(sampling.bad_words),
+        include_stop_str_in_output=sampling.include_stop_str_in_output,
+        skip_special_tokens=sampling.skip_special_tokens,
+        spaces_between_special_tokens=sampling.spaces_between_special_tokens,
+        structured_outputs=(
+            None if sampling.constraint is None else structured_outputs(sampling.constraint)
+        ),
         output_kind=RequestOutputKind.DELTA,
         skip_clone=True,
     )
+
+
+def pooling_params(dimensions: int | None) -> Any:
+    """vLLM's ``PoolingParams`` for one vector a text.
+
+    Raises:
+        VLLMClientError: vLLM refuses the values.
+    """
+    from vllm import PoolingParams
+
+    return PoolingParams(task="embed", dimensions=dimensions)
+
+
+def vector(output: Any) -> Vector:
+    """The vector of a ``PoolingRequestOutput``, shape (dimensions,).
+
+    Raises:
+        GenerationFailed: The engine ended this request with an error.
+    """
+    if output.error is not None:
+        raise GenerationFailed("The engine failed on this request.")
+    # Models compute in 16 bits; clients are promised 32.
+    return array("f", output.outputs.data.float().contiguous().numpy().tobytes())
 
 
 def delta(completion: Any, cached_tokens: int) -> Delta:
@@ -85,10 +120,20 @@ def _logprobs(completion: Any) -> tuple[PositionLogprobs, ...] | None:
     )
 
 
+def prompt_logprobs(tables: Any, token_ids: Any) -> tuple[PositionLogprobs | None, ...] | None:
+    """Ours of a ``RequestOutput``'s, which come once; nothing comes before the first token."""
+    if not tables:
+        return None
+    return tuple(
+        None if table is None else _position(token_id, table)
+        for token_id, table in zip(token_ids, tables, strict=True)
+    )
+
+
 def _position(drawn: int, table: Mapping[int, Any]) -> PositionLogprobs:
     ranked = sorted(table.items(), key=lambda item: item[1].rank)
     tokens = {
-        token_id: TokenLogprob(token_id, entry.decoded_token or "", entry.logprob)
+        token_id: TokenLogprob(token_id, entry.decoded_token or "", entry.logprob, entry.rank)
         for token_id, entry in ranked
     }
     return PositionLogprobs(drawn=tokens[drawn], top=tuple(tokens.values()))

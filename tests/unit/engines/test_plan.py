@@ -60,6 +60,7 @@ def test_a_cpu() -> None:
         "enable_prefix_caching": True,
         "disable_log_stats": True,
         "shutdown_timeout": 0,
+        "scheduling_policy": "priority",
         "dtype": "auto",
         # A quarter of the 13 GiB that stay free is more.
         "kv_cache_memory_bytes": KV_CACHE,
@@ -301,3 +302,13 @@ def test_what_the_registry_tells_a_worker_stands_beside_what_we_do() -> None:
         "corral_threads": 6,
         "corral_cpus": [],
     }
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_model_for_embeddings(gpus: int) -> None:
+    args = plan_engine(spec(embeds=True), machine(gpus=gpus)).engine_args
+    assert (args["runner"], args["convert"]) == ("pooling", "embed")
+    # vLLM knows which ways of pooling can share prefixes.
+    assert "enable_prefix_caching" not in args
+    said = spec(embeds=True, prefix_caching=False)
+    assert plan_engine(said, machine(gpus=gpus)).engine_args["enable_prefix_caching"] is False
