@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import jinja2
 import jinja2.ext
+import jinja2.meta
 from jinja2 import nodes
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -50,6 +51,15 @@ def compile_template(source: str) -> jinja2.Template:
         jinja2.TemplateSyntaxError: The source is no valid template.
     """
     return _environment().from_string(source)
+
+
+def template_variables(source: str) -> frozenset[str]:
+    """Names that a chat template reads from what it is given.
+
+    Raises:
+        jinja2.TemplateSyntaxError: The source is no valid template.
+    """
+    return frozenset(jinja2.meta.find_undeclared_variables(_environment().parse(source)))
 
 
 def read_template(name: str) -> str:

@@ -14,6 +14,7 @@ from server.prompts.environment import read_template
 from server.prompts.history import History, apply_history
 from server.prompts.rendering import Renderer
 from server.prompts.tokenizer import PromptTokenizer
+from server.prompts.tools import calls_in, teach_tools, write_tool_turns
 
 # Tokens around a turn's text where the format cannot be measured.
 _USUAL_TURN_OVERHEAD: Final = 8
@@ -74,6 +75,7 @@ class Formatter:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> Prompt:
         """Render a conversation.
 
@@ -82,16 +84,23 @@ class Formatter:
             add_generation_prompt: End with the header of the answer to come.
             continue_final_message: End inside the last message, an assistant's, so that the
                 model goes on with it; ``add_generation_prompt`` must be False then.
-            template_kwargs: Further variables for the template (``tools``,
-                ``enable_thinking``); JSON values.
+            template_kwargs: Further variables for the template (``enable_thinking``); JSON
+                values.
+            tools: Functions the model may call, in OpenAI's form. A template that does not know
+                of tools has them written into the system message.
 
         Raises:
             InvalidRequest: The messages cannot be rendered in this format; ``param`` says which
                 part of the request is at fault.
         """
         _check_ending(messages, add_generation_prompt, continue_final_message)
+        taught: Sequence[Mapping[str, Any]] = ()
+        if tools and self.knows("tools"):
+            template_kwargs = {**(template_kwargs or {}), "tools": list(tools)}
+        else:
+            taught = tools
         text, mark = self._renderer.render(
-            self._turns(messages),
+            self._turns(messages, taught),
             template_kwargs,
             generate=add_generation_prompt,
             resume=continue_final_message,
@@ -105,6 +114,14 @@ class Formatter:
             # An answer that is continued has its space already.
             strip_leading_space=self.format.strip_leading_space and not continue_final_message,
         )
+
+    def knows(self, variable: str) -> bool:
+        """Whether the chat template reads ``variable``.
+
+        Raises:
+            InvalidRequest: The model has no chat template.
+        """
+        return variable in self._renderer.variables
 
     def render_text(self, text: str, *, allow_control_tokens: bool = False) -> Prompt:
         """The prompt of a plain completion: BOS if the tokenizer adds it, then the text.
@@ -175,13 +192,19 @@ class Formatter:
         }
         return Renderer(source, special, self.tokenizer.control_pattern)
 
-    def _turns(self, messages: Sequence[Message]) -> tuple[Message, ...]:
-        """The messages as the format can show them."""
+    def _turns(
+        self, messages: Sequence[Message], taught: Sequence[Mapping[str, Any]]
+    ) -> tuple[Message, ...]:
+        """The messages as the format can show them, with tools that the template does not know."""
         block = self.format.input_block
+        if taught or (calls_in(messages) and not self.knows("tools")):
+            messages = write_tool_turns(messages)
         settled = [with_input(message, input_block=block) for message in messages]
         turns = normalise(settled, system=self.format.system, tools=self.format.tool_role)
         if self.default_system is not None and turns[0].role != "system":
             turns = (Message("system", self.default_system), *turns)
+        if taught:
+            turns = teach_tools(turns, taught)
         return apply_history(turns, self.history)
 
 

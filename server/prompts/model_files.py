@@ -62,6 +62,7 @@ class ModelFiles:
         added: Added tokens by content.
         eos_ids: Ids that ``generation_config.json`` or else ``config.json`` calls end of text.
         add_bos_token: What ``tokenizer_config.json`` says, or None if it says nothing.
+        add_eos_token: The same for EOS.
         chat_template: The default chat template, or None.
     """
 
@@ -70,6 +71,7 @@ class ModelFiles:
     added: Mapping[str, AddedToken]
     eos_ids: frozenset[int]
     add_bos_token: bool | None
+    add_eos_token: bool | None
     chat_template: str | None
 
 
@@ -92,6 +94,7 @@ def read_model_files(path: Path) -> ModelFiles:
         added=added,
         eos_ids=_eos_ids(path),
         add_bos_token=_add_bos_token(config),
+        add_eos_token=_flag(config, "add_eos_token"),
         chat_template=_chat_template(path, config),
     )
 
@@ -178,9 +181,14 @@ def _eos_ids(path: Path) -> frozenset[int]:
     return frozenset()
 
 
+def _flag(config: Mapping[str, Any], name: str) -> bool | None:
+    value = config.get(name)
+    return value if isinstance(value, bool) else None
+
+
 def _add_bos_token(config: Mapping[str, Any]) -> bool | None:
-    value = config.get("add_bos_token")
-    if isinstance(value, bool):
+    value = _flag(config, "add_bos_token")
+    if value is not None:
         return value
     # These classes add it unless told otherwise, whatever tokenizer.json's post-processor does.
     if config.get("tokenizer_class") in ("LlamaTokenizer", "LlamaTokenizerFast"):

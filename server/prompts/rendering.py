@@ -15,6 +15,7 @@ from server.prompts.environment import (
     TEMPLATE_FAILURES,
     TemplateRefusal,
     compile_template,
+    template_variables,
 )
 from server.prompts.guard import PROBE, ControlPattern, Guard, MarkTakenError
 
@@ -51,6 +52,11 @@ class Renderer:
                 "Set `template:` of its entry in model_registry.yaml.",
                 param="model",
             ) from error
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """Names that the template reads, the server's own among them."""
+        return template_variables(self._source)
 
     def render(
         self,

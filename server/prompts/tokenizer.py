@@ -41,6 +41,8 @@ class PromptTokenizer:
             vocabulary (see ``AddedToken.is_control``).
         token_bytes: The bytes of a token id.
         adds_bos: Whether the tokenizer itself puts BOS before a text.
+        beginning: Ids that it puts before a text.
+        ending: Ids that it puts after one: a separator, or EOS where its config says so.
     """
 
     def __init__(self, files: ModelFiles) -> None:
@@ -56,6 +58,8 @@ class PromptTokenizer:
             {token.content: token.id for token in self._added.values()}
         )
         self.bos_token, self.adds_bos = self._find_bos(files)
+        self.beginning = (self.control_tokens[self.bos_token],) if self.adds_bos else ()
+        self.ending = self._find_ending(files)
         self.eos_token_ids = files.eos_ids | self._id_set(self.eos_token)
         self.control_pattern = ControlPattern(tuple(self._added))
         self._pattern = _split_pattern(self._added)
@@ -117,6 +121,10 @@ class PromptTokenizer:
         """Text of the ids."""
         return str(self._tokenizer.decode(list(ids), skip_special_tokens=skip_special_tokens))
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each token as the vocabulary spells it (``▁the``, ``Ġthe``); "" for unknown ids."""
+        return [self._tokenizer.id_to_token(number) or "" for number in ids]
+
     def _append_run(
         self, ids: list[int], run: str, mark: str, first: bool, strip: tuple[bool, bool]
     ) -> None:
@@ -157,6 +165,23 @@ class PromptTokenizer:
         if files.add_bos_token is not None:
             return bos, files.add_bos_token
         return bos, start == self.control_tokens[bos]
+
+    def _find_ending(self, files: ModelFiles) -> tuple[int, ...]:
+        """The post-processor's, and EOS where tokenizer_config.json wants it and it is not there.
+
+        Some tokenizers of embedding models are saved without a post-processor that knows of it.
+        """
+        plain = self._tokenizer.encode("a", add_special_tokens=False).ids
+        whole = self._tokenizer.encode("a", add_special_tokens=True).ids
+        starts = range(len(whole) - len(plain) + 1)
+        place = next((n for n in starts if whole[n : n + len(plain)] == plain), len(whole))
+        ending = tuple(whole[place + len(plain) :])
+        eos = self.control_tokens.get(self.eos_token)
+        if files.add_eos_token is None or eos is None:
+            return ending
+        if files.add_eos_token:
+            return ending if ending[-1:] == (eos,) else (*ending, eos)
+        return tuple(number for number in ending if number != eos)
 
     def _id_set(self, token: str) -> frozenset[int]:
         return frozenset({self.control_tokens[token]} if token in self.control_tokens else ())

@@ -206,6 +206,33 @@ def test_bos_follows_the_config_then_the_class_then_the_post_processor(tmp_path:
     assert (nameless.bos_token, nameless.adds_bos) == ("<s>", True)
 
 
+def test_what_stands_around_a_text_by_itself(tmp_path: Path) -> None:
+    data, bare = llama(legacy=True), llama(legacy=True) | {"post_processor": None}
+    names = {"bos_token": "<s>", "eos_token": "</s>"}
+    with_eos = {**names, "add_eos_token": True}
+    plain = of(tmp_path / "a", data, tokenizer_config=names)
+    bos, eos = (plain.control_tokens[token] for token in ("<s>", "</s>"))
+    assert (plain.beginning, plain.ending) == ((bos,), ())
+    asked = of(tmp_path / "b", bare, tokenizer_config=with_eos)
+    assert (asked.beginning, asked.ending) == ((), (eos,))
+    both = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    processor = {
+        "type": "TemplateProcessing",
+        "single": [*both, {"SpecialToken": {"id": "</s>", "type_id": 0}}],
+        "pair": [],
+        "special_tokens": {
+            token: {"id": token, "ids": [number], "tokens": [token]}
+            for token, number in (("<s>", bos), ("</s>", eos))
+        },
+    }
+    processed = llama(legacy=True) | {"post_processor": processor}
+    for number, config in enumerate((names, with_eos)):
+        tokenizer = of(tmp_path / f"c{number}", processed, tokenizer_config=config)
+        assert (tokenizer.beginning, tokenizer.ending) == ((bos,), (eos,))
+    says_no = of(tmp_path / "d", processed, tokenizer_config={**names, "add_eos_token": False})
+    assert says_no.ending == ()
+
+
 @pytest.mark.parametrize(
     ("files", "template"),
     [
