@@ -65,13 +65,16 @@ CpuBinding = Annotated[
 """Where an engine's workers run, as text."""
 
 
+ParserName = Annotated[str, Field(min_length=1, max_length=50, pattern="^[a-z0-9_.-]+$")]
+
+
 class EngineKey(NamedTuple):
     """Names one engine: entries with equal keys share weights, KV cache and process."""
 
     source: str
     """The source's key."""
     settings: str
-    """The engine settings as canonical JSON."""
+    """The engine settings, and what else an engine is built for, as canonical JSON."""
 
 
 class Context(Section):
@@ -179,6 +182,14 @@ class ModelEntry(Section):
     """Sampling values for requests that leave them out."""
     stop: list[StopString] = Field(default_factory=list, max_length=16)
     """Strings that end an answer, beside those of the prompt format."""
+    kind: Literal["generate", "embedding"] = "generate"
+    """What the model does: generate continues text, embedding turns it into vectors."""
+    tool_parser: ParserName | None = None
+    """How the model writes tool calls, by vLLM's name for it (hermes, llama3_json, mistral and
+    others). Left out: the prompt tells the model how, and a grammar holds it to that."""
+    reasoning_parser: ParserName | None = None
+    """How the model writes its reasoning, by vLLM's name for it (deepseek_r1, qwen3 and others).
+    Left out: all it writes is its answer."""
     engine: EngineSettings = Field(default_factory=EngineSettings)
     """How the model runs."""
     load: Literal["startup", "on_demand"] = "startup"
@@ -199,7 +210,8 @@ class ModelEntry(Section):
     @property
     def engine_key(self) -> EngineKey:
         """Equal for entries that can share one engine: same source, same engine settings."""
-        settings = json.dumps(self.engine.model_dump(mode="json"), sort_keys=True)
+        own = {"kind": self.kind, "reasoning_parser": self.reasoning_parser}
+        settings = json.dumps(self.engine.model_dump(mode="json") | own, sort_keys=True)
         return EngineKey(self.source.key, settings)
 
 

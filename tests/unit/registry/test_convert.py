@@ -143,7 +143,11 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_a_gguf_becomes_the_same_model(tmp_path: Path, recorder: Any) -> None:
+def test_a_gguf_becomes_the_same_model(
+    tmp_path: Path, recorder: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Other tests may have imported it; it comes back after this one.
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
     weights = make_weights()
     folder = tmp_path / "gguf"
     folder.mkdir()

@@ -43,7 +43,12 @@ def test_examples(path: Path, templates: frozenset[str]) -> None:
 
 
 def test_the_examples_are_all_there() -> None:
-    assert [path.name for path in EXAMPLES] == ["directory.yaml", "gpu-herd.yaml", "minimal.yaml"]
+    assert [path.name for path in EXAMPLES] == [
+        "directory.yaml",
+        "embedding.yaml",
+        "gpu-herd.yaml",
+        "minimal.yaml",
+    ]
 
 
 def test_the_herd_loads_on_demand_and_spans_the_sizes(templates: frozenset[str]) -> None:
@@ -59,7 +64,7 @@ def test_the_herd_loads_on_demand_and_spans_the_sizes(templates: frozenset[str])
 
 
 def test_the_guide_has_snippets() -> None:
-    assert len(SNIPPETS) == 4
+    assert len(SNIPPETS) == 5
 
 
 def test_the_guide_shows_everything_an_entry_can_say() -> None:

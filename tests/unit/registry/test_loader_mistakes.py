@@ -114,7 +114,8 @@ def test_many_mistakes_are_reported_at_once_in_the_files_order(load: Load) -> No
         ),
         (["aliases: [one]"], "5: models.0.aliases.0: the name 'one' is already used by this model"),
         (["1: x"], ("5: models.0: unknown field '1' (known: aliases, context, description, engine, "
-         "history, id, load, sampling, source, stop, system, template)")),
+         "history, id, kind, load, reasoning_parser, sampling, source, stop, system, template, "
+             "tool_parser)")),
         (["engine: {extra: {1: x}}"], "5: models.0.engine.extra: the field name 1 must be text"),
         (["load: startup", "load: on_demand"], "6: models.0: 'load' is given twice"),
         (["engine: &e {extra: {a: *e}}"], "5: models.0.engine.extra.a: refers to itself"),
