@@ -14,6 +14,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # Needed although nothing of ours imports them.
 BY_OTHERS = {
     "accelerate": "transformers reads GGUF weights with it",
+    "aiosqlite": "SQLAlchemy finds it by the database's URL",
     "httptools": "uvicorn is told to use it by name",
 }
 # Imported although nothing of ours asks for them.

@@ -43,6 +43,13 @@ def test_it_carries_every_template(wheel: zipfile.ZipFile) -> None:
     assert {str(path) for path in templates} <= set(wheel.namelist())
 
 
+def test_it_carries_every_migration(wheel: zipfile.ZipFile) -> None:
+    folder = ROOT / "server" / "storage" / "migrations"
+    files = [path.relative_to(ROOT) for path in folder.rglob("*.*") if path.suffix != ".pyc"]
+    assert len(files) >= 4
+    assert {str(path) for path in files} <= set(wheel.namelist())
+
+
 def test_it_holds_the_server_alone(wheel: zipfile.ZipFile) -> None:
     top = {name.split("/")[0] for name in wheel.namelist()}
     assert {name for name in top if not name.endswith(".dist-info")} == {"server"}

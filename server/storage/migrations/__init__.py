@@ -1,0 +1,1 @@
+"""Alembic's environment; `server.storage.migrate` runs it."""
