@@ -185,9 +185,21 @@ class Herd:
             report("fetching the model's files")
             files = await weights.files()
             report("starting the engine")
-            return await self._make_engine(engine_spec(entries, files), report)
+            engine = await self._make_engine(engine_spec(entries, files), report)
+            try:
+                # What the registry says of parsers is found wrong now, not by some later request.
+                for name in {entry.tool_parser for entry in entries if _needs_parser(entry)}:
+                    await engine.output_format(name)
+            except BaseException:
+                await engine.stop()
+                raise
+            return engine
 
         return EngineSlot(entries[0].id, load)
+
+
+def _needs_parser(entry: ModelEntry) -> bool:
+    return entry.tool_parser is not None or entry.reasoning_parser is not None
 
 
 def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
@@ -215,5 +227,7 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         executor=settings.executor,
         start_method=settings.start_method,
         prefix_caching=settings.prefix_caching,
+        reasoning_parser=entries[0].reasoning_parser,
+        embeds=entries[0].kind == "embedding",
         extra=settings.extra,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from server.engines.base import SamplingSettings
+from server.engines.base import Constraint, SamplingSettings
 from server.errors import InvalidRequest
 
 # Most stop strings that a caller may send (OpenAI: 4; clients such as Continue send more).
@@ -31,7 +31,14 @@ class SamplingOverrides:
     min_tokens: int | None = None
     logprobs: int | None = None
     ignore_eos: bool | None = None
+    prompt_logprobs: int | None = None
     logit_bias: Mapping[int, float] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    constraint: Constraint | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     n: int = 1
@@ -63,6 +70,7 @@ def settle(
     _check_stop(said.stop)
     check_token_ids(said.stop_token_ids, vocab_size, param="stop_token_ids")
     check_token_ids(said.logit_bias or (), vocab_size, param="logit_bias")
+    check_token_ids(said.allowed_token_ids or (), vocab_size, param="allowed_token_ids")
     if (said.min_tokens or 0) > max_tokens:
         raise InvalidRequest(
             f"'min_tokens' is {said.min_tokens}, but the answer may have {max_tokens} tokens at "

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
-from server.engines.base import Delta, GenerationRequest
+from server.engines.base import Delta, Engine, Vector
+from server.engines.output import OutputParser
 from server.engines.pool import RETRY_AFTER_S
 from server.errors import InvalidRequest, ModelFailed, ModelLoading, Overloaded, SourceError
-from server.generation import sampling
-from server.generation.assembler import polish
-from server.generation.calls import ChatCall, CompletionCall, PreparedRequest
+from server.generation import assembler, preparing
+from server.generation.calls import (
+    ChatCall,
+    CompletionCall,
+    EmbeddingCall,
+    PreparedEmbedding,
+    PreparedRequest,
+    Rendered,
+)
+from server.generation.embedding import embedding_model, prepared_embedding
 from server.generation.herd import Herd, HostedModel
-from server.generation.sampling import SamplingOverrides
-from server.generation.window import Window, fit, fit_text
+from server.generation.sampling import check_token_ids
+from server.generation.window import fit_text
 from server.prompts.conversation import Message, parse_messages
-from server.prompts.formatter import Formatter, Prompt
+from server.prompts.formatter import Formatter
 
 T = TypeVar("T")
 
@@ -59,15 +67,23 @@ class GenerationService:
             ContextLengthExceeded: The conversation does not fit.
             ModelLoading, ModelFailed: The model's files are not there.
         """
-        model = self.herd.resolve(call.model)
+        model = self._generating(call.model)
         messages = parse_messages(call.messages)
         formatter = await self._formatter(model)
-        size = sum(len(message.text) for message in messages)
+        kwargs, unused = preparing.template_kwargs(formatter, call)
         window = await self._rendered(
-            lambda: _fit_chat(model, formatter, messages, call),
-            large=size > _LARGE_TEXT or len(messages) > _MANY_MESSAGES,
+            lambda: preparing.fit_chat(model, formatter, messages, call, kwargs),
+            large=_are_large(messages),
         )
-        return _prepared(model, formatter, window, call.sampling)
+        return replace(
+            preparing.prepared(model, formatter, window, call.sampling, call.scheduling),
+            tools=call.tools,
+            template_kwargs=kwargs,
+            parses=True,
+            include_reasoning=call.include_reasoning,
+            echo=messages[-1].text if call.echo and messages[-1].role == "assistant" else "",
+            unused=unused,
+        )
 
     async def prepare_completion(self, call: CompletionCall) -> PreparedRequest:
         """Resolve and fit a prompt.
@@ -75,7 +91,7 @@ class GenerationService:
         Raises:
             CorralError: As `prepare_chat`.
         """
-        model = self.herd.resolve(call.model)
+        model = self._generating(call.model)
         formatter = await self._formatter(model)
         if isinstance(call.prompt, str):
             text = call.prompt
@@ -83,16 +99,81 @@ class GenerationService:
                 lambda: formatter.render_text(text), large=len(text) > _LARGE_TEXT
             )
         else:
-            prompt = _prompt_of_ids(formatter, call.prompt, model.vocab_size)
+            prompt = preparing.prompt_of_ids(formatter, call.prompt, model.vocab_size)
         if not prompt.token_ids:
             raise InvalidRequest("The prompt is empty: send at least one token.", param="prompt")
+        said = call.sampling
+        scores_only = said.max_tokens == 0
+        if scores_only:  # engines generate one token at least
+            said = replace(said, max_tokens=1)
         window = fit_text(
-            prompt,
+            preparing.truncated(prompt, call.scheduling, model.context_length, said.max_tokens),
             context=model.context_length,
-            max_tokens=call.sampling.max_tokens,
+            max_tokens=said.max_tokens,
             default_max_tokens=model.entry.sampling.max_tokens or _COMPLETION_MAX_TOKENS,
         )
-        return _prepared(model, formatter, window, call.sampling)
+        if call.echo and said.logprobs is not None:
+            said = replace(said, prompt_logprobs=max(said.logprobs, said.prompt_logprobs or 0))
+        return replace(
+            preparing.prepared(model, formatter, window, said, call.scheduling),
+            echo=preparing.echoed(formatter, call, window.prompt) if call.echo else "",
+            scores_only=scores_only,
+        )
+
+    async def render_chat(self, call: ChatCall) -> Rendered:
+        """The whole conversation as a prompt, whether it fits the model's context or not.
+
+        Raises:
+            CorralError: As `prepare_chat`, but for `ContextLengthExceeded`.
+        """
+        model = self.herd.resolve(call.model)
+        messages = parse_messages(call.messages)
+        formatter = await self._formatter(model)
+        kwargs, unused = preparing.template_kwargs(formatter, call)
+        prompt = await self._rendered(
+            lambda: preparing.render_chat(formatter, messages, call, kwargs),
+            large=_are_large(messages),
+        )
+        return Rendered(model, formatter.tokenizer, prompt.token_ids, unused)
+
+    async def encode(self, name: str, text: str, *, bos: bool) -> Rendered:
+        """The tokens of a text; what spells a control token is text like any other.
+
+        Args:
+            name: The model's id or alias.
+            bos: Whether BOS comes first where the model's tokenizer adds it.
+
+        Raises:
+            ModelNotFound: No such model.
+            ModelLoading, ModelFailed: The model's files are not there.
+        """
+        model = self.herd.resolve(name)
+        formatter = await self._formatter(model)
+        ids = await self._rendered(
+            lambda: (
+                formatter.render_text(text).token_ids
+                if bos
+                else formatter.tokenizer.encode_text(text)
+            ),
+            large=len(text) > _LARGE_TEXT,
+        )
+        return Rendered(model, formatter.tokenizer, ids)
+
+    async def decode(self, name: str, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens spelled out.
+
+        Raises:
+            InvalidRequest: The model lacks one of them.
+            ModelNotFound: No such model.
+            ModelLoading, ModelFailed: The model's files are not there.
+        """
+        model = self.herd.resolve(name)
+        formatter = await self._formatter(model)
+        check_token_ids(ids, model.vocab_size, param="tokens")
+        return await self._rendered(
+            lambda: formatter.tokenizer.decode(ids, skip_special_tokens=False),
+            large=len(ids) > _LARGE_TEXT,
+        )
 
     async def run(self, prepared: PreparedRequest) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of a prepared request; closing it aborts in the engine.
@@ -102,6 +183,35 @@ class GenerationService:
             ModelLoading, ModelFailed: The engine is not there.
             GenerationFailed, EngineDied: See `Engine.generate`.
         """
+        async with self._engine(prepared.model) as engine:
+            parser = await _begin_parser(prepared, engine)
+            async with aclosing(_deltas(prepared, engine, parser)) as deltas:
+                async for delta in deltas:
+                    yield delta
+
+    async def prepare_embedding(self, call: EmbeddingCall) -> PreparedEmbedding:
+        """Resolve, tokenise and fit an input.
+
+        Raises:
+            CorralError: As `prepare_chat`.
+        """
+        model = embedding_model(self.herd, call.model)
+        tokenizer = (await self._formatter(model)).tokenizer
+        large = isinstance(call.input, str) and len(call.input) > _LARGE_TEXT
+        return await self._rendered(lambda: prepared_embedding(model, tokenizer, call), large=large)
+
+    async def embed(self, prepared: PreparedEmbedding) -> Vector:
+        """The vector of a prepared input; cancelling aborts in the engine.
+
+        Raises:
+            CorralError: As `run`.
+        """
+        async with self._engine(prepared.model) as engine:
+            return await engine.embed(prepared.request)
+
+    @asynccontextmanager
+    async def _engine(self, model: HostedModel) -> AsyncGenerator[Engine, None]:
+        """The model's engine for one request, if there is room for another."""
         if self._running >= self._max_running:
             raise Overloaded(
                 f"The server is handling {self._running} requests, which is its limit. "
@@ -110,18 +220,20 @@ class GenerationService:
             )
         self._running += 1
         try:
-            slot = prepared.model.slot
-            async with slot.lease(wait_seconds=self._load_wait_seconds) as engine:
-                deltas = polish(
-                    engine.generate(prepared.request),
-                    prepared.window.prompt,
-                    prepared.request.sampling,
-                )
-                async with aclosing(deltas):
-                    async for delta in deltas:
-                        yield delta
+            async with model.slot.lease(wait_seconds=self._load_wait_seconds) as engine:
+                yield engine
         finally:
             self._running -= 1
+
+    def _generating(self, name: str) -> HostedModel:
+        model = self.herd.resolve(name)
+        if model.entry.kind != "generate":
+            raise InvalidRequest(
+                f"The model '{model.entry.id}' turns text into embeddings and writes none. Use it "
+                "with /v1/embeddings.",
+                param="model",
+            )
+        return model
 
     async def _rendered(self, render: Callable[[], T], *, large: bool) -> T:
         if not large:
@@ -143,56 +255,52 @@ class GenerationService:
             raise ModelFailed(model.entry.id, str(error), retry_after=RETRY_AFTER_S) from error
 
 
-def _fit_chat(
-    model: HostedModel, formatter: Formatter, messages: Sequence[Message], call: ChatCall
-) -> Window:
-    def render(kept: Sequence[Message]) -> Prompt:
-        return formatter.render(
-            kept,
-            add_generation_prompt=call.add_generation_prompt,
-            continue_final_message=call.continue_final_message,
-            template_kwargs=call.template_kwargs,
+def _are_large(messages: Sequence[Message]) -> bool:
+    size = sum(len(message.text) for message in messages)
+    return size > _LARGE_TEXT or len(messages) > _MANY_MESSAGES
+
+
+async def _begin_parser(prepared: PreparedRequest, engine: Engine) -> OutputParser | None:
+    """What reads tool calls and reasoning out of the answer, where there can be any."""
+    entry, tools = prepared.model.entry, prepared.tools
+    calls = tools is not None and tools.choice != "none"
+    if not prepared.parses or not (calls or entry.reasoning_parser):
+        return None
+    format_ = await engine.output_format(entry.tool_parser)
+    request = prepared.request
+    # In a thread: many large tools take a while.
+    return await asyncio.to_thread(
+        format_.begin,
+        tools if calls else None,
+        request.sampling.constraint,
+        prompt_token_ids=request.prompt_token_ids,
+        max_tokens=request.sampling.max_tokens,
+        template_kwargs=prepared.template_kwargs,
+    )
+
+
+def _deltas(
+    prepared: PreparedRequest, engine: Engine, parser: OutputParser | None
+) -> AsyncGenerator[Delta, None]:
+    """The engine's deltas through everything that this request needs."""
+    request, prompt = prepared.request, prepared.window.prompt
+    if parser is not None:
+        sampling = replace(
+            request.sampling,
+            constraint=parser.constraint,
+            skip_special_tokens=request.sampling.skip_special_tokens and parser.skip_special_tokens,
         )
-
-    return fit(
-        messages,
-        render,
-        formatter.estimate_turn_tokens,
-        context=model.context_length,
-        max_tokens=call.sampling.max_tokens,
-        default_max_tokens=model.entry.sampling.max_tokens,
-        overflow=model.entry.context.overflow,
-    )
-
-
-def _prompt_of_ids(formatter: Formatter, ids: Sequence[int], vocab_size: int) -> Prompt:
-    sampling.check_token_ids(ids, vocab_size, param="prompt")
-    bare = formatter.render_text("")
-    return Prompt(
-        text="",  # nobody reads it
-        token_ids=list(ids),
-        stop=bare.stop,
-        stop_token_ids=bare.stop_token_ids,
-        strip_leading_space=False,
-    )
-
-
-def _prepared(
-    model: HostedModel, formatter: Formatter, window: Window, said: SamplingOverrides
-) -> PreparedRequest:
-    prompt = window.prompt
-    request = GenerationRequest(
-        request_id=uuid.uuid4().hex,
-        prompt_token_ids=prompt.token_ids,
-        sampling=sampling.settle(
-            said,
-            model.entry.sampling.model_dump(exclude_none=True),
-            max_tokens=window.max_tokens,
-            stop=(*prompt.stop, *model.entry.stop),
-            stop_token_ids=prompt.stop_token_ids,
-            vocab_size=model.vocab_size,
-        ),
-    )
-    return PreparedRequest(
-        model=model, tokenizer=formatter.tokenizer, window=window, request=request
-    )
+        request = replace(request, sampling=sampling, reasoning_ended=parser.reasoning_ended)
+    deltas = assembler.polish(engine.generate(request), prompt, request.sampling)
+    if parser is not None:
+        deltas = assembler.parse(deltas, parser, include_reasoning=prepared.include_reasoning)
+    if prepared.scores_only:
+        deltas = assembler.only_scores(deltas)
+    if prepared.echo:
+        deltas = assembler.echo(
+            deltas,
+            prepared.echo,
+            first_token=prepared.tokenizer.decode(prompt.token_ids[:1], skip_special_tokens=False),
+            logprobs=request.sampling.logprobs is not None and not prepared.parses,
+        )
+    return deltas
