@@ -15,13 +15,28 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from server import __version__
-from server.api import chat, completions, error_handlers, health, models
+from server.api import (
+    chat,
+    completions,
+    conversations,
+    embeddings,
+    error_handlers,
+    health,
+    messages,
+    models,
+    tokenize,
+)
 from server.api.auth import KeyRing, require_key
 from server.api.body_limit import BodyLimit
 from server.api.event_stream import ClientLeft
 from server.api.last_words import LastWords
+from server.api.request_headers import RequestHeaders
+from server.api.responses import routes as responses
+from server.api.responses.background import BackgroundRuns
+from server.errors import StorageFailed
 from server.generation.herd import Herd
 from server.generation.service import GenerationService
+from server.storage import Storage
 
 # Nginx's status for "client closed request"; nobody is left to read it, the access log is.
 _CLIENT_CLOSED = 499
@@ -34,6 +49,8 @@ def create_app(
     load_wait_seconds: float = 600.0,
     max_running: int = 512,
     max_body_bytes: int = 32 << 20,
+    strict: bool = False,
+    database_url: str | None = None,
 ) -> ASGIApp:
     """The server as an ASGI application; its lifespan loads and stops the engines.
 
@@ -43,6 +60,8 @@ def create_app(
         load_wait_seconds: Longest a request waits for its model to load.
         max_running: Requests under way at once.
         max_body_bytes: Largest request body.
+        strict: Refuse requests with fields that nobody knows, unless they say ``?strict=false``.
+        database_url: Where responses and conversations are kept; None keeps none.
     """
     app = FastAPI(
         title="Corral",
@@ -53,22 +72,38 @@ def create_app(
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        middleware=[Middleware(LastWords), Middleware(BodyLimit, limit=max_body_bytes)],
+        middleware=[
+            Middleware(RequestHeaders),
+            Middleware(LastWords),
+            Middleware(BodyLimit, limit=max_body_bytes),
+        ],
     )
     app.state.keys = KeyRing(keys)
     app.state.herd = herd
+    app.state.strict = strict
     app.state.service = GenerationService(
         herd, load_wait_seconds=load_wait_seconds, max_running=max_running
     )
+    app.state.storage = Storage(database_url)
+    app.state.background = BackgroundRuns(app.state.service, app.state.storage, most=max_running)
     app.state.started = int(time.time())
     error_handlers.install(app)
     app.add_exception_handler(ClientLeft, _client_left)
-    openai = APIRouter()
-    for module in (chat, completions, models):
-        openai.include_router(module.router)
-    app.include_router(openai, prefix="/v1")
+    versioned = APIRouter()
+    for module in (
+        chat,
+        completions,
+        embeddings,
+        messages,
+        responses,
+        conversations,
+        models,
+        tokenize,
+    ):
+        versioned.include_router(module.router)
+    app.include_router(versioned, prefix="/v1")
     # Some clients take a base URL without /v1.
-    app.include_router(openai, include_in_schema=False)
+    app.include_router(versioned, include_in_schema=False)
     app.include_router(health.router)
     return _with_cors(app)
 
@@ -89,14 +124,23 @@ def _with_cors(app: ASGIApp) -> ASGIApp:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     herd: Herd = app.state.herd
-    loads = herd.load_at_startup()
+    storage: Storage = app.state.storage
+    tasks = [*herd.load_at_startup(), asyncio.create_task(_open(storage))]
     try:
         yield
     finally:
-        for task in loads:
+        await app.state.background.close()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*loads, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await herd.close()
+        await storage.database.close()
+
+
+async def _open(storage: Storage) -> None:
+    # A broken database stops nothing: it has been logged, and requests that need it are told.
+    with contextlib.suppress(StorageFailed):
+        await storage.database.open()
 
 
 async def _client_left(_: Request, __: Exception) -> Response:

@@ -83,11 +83,19 @@ def corral(
 
 
 @app.command()
-def serve(
+def serve(  # noqa: PLR0913 - one a flag
     host: Host = None,
     port: Port = None,
     registry: Registry = None,
     cache_dir: CacheDir = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Where responses and conversations are kept: sqlite:///PATH or postgresql://... "
+            "[a file in ~/.local/share/corral].",
+        ),
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(

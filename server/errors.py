@@ -9,6 +9,7 @@ The tree::
     │   ├── UnsupportedField        a field of the API that this server does not obey
     │   └── ContextLengthExceeded   prompt + completion do not fit the model's context
     ├── ModelNotFound               no registry entry has this id or alias
+    ├── ObjectNotFound              nothing of this id is stored for the caller
     ├── ModelUnavailable            the model exists but cannot answer now
     │   ├── ModelLoading            it is still being loaded
     │   └── ModelFailed             it could not be loaded, or died and was not revived
@@ -16,6 +17,7 @@ The tree::
     ├── ServerStopping              the time to finish running answers is over
     ├── GenerationFailed            one request failed inside a healthy engine
     ├── EngineDied                  the engine's process ended or stopped answering
+    ├── StorageFailed               the database cannot be read or written now
     ├── RegistryError               model_registry.yaml is wrong; carries every problem at once
     └── SourceError                 model files could not be fetched, verified or prepared
 """
@@ -101,6 +103,20 @@ class ModelNotFound(CorralError):
         self.model = model
 
 
+class ObjectNotFound(CorralError):
+    """Nothing of this kind and id is stored, or it belongs to somebody else.
+
+    Args:
+        kind: ``Response``, ``Conversation`` or ``Item``.
+        number: The id that was asked for.
+    """
+
+    def __init__(self, kind: str, number: str) -> None:
+        super().__init__(f"{kind} with id '{number}' not found.")
+        self.kind = kind
+        self.number = number
+
+
 class ModelUnavailable(CorralError):
     """The model exists but cannot answer now.
 
@@ -150,6 +166,10 @@ class GenerationFailed(CorralError):
 
 class EngineDied(CorralError):
     """The engine's process ended or stopped answering while it was needed."""
+
+
+class StorageFailed(CorralError):
+    """The database cannot be read or written now; what needs none goes on."""
 
 
 @dataclass(frozen=True, slots=True)

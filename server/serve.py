@@ -110,6 +110,8 @@ def _run(
         load_wait_seconds=settings.load_wait_seconds,
         max_running=settings.max_running,
         max_body_bytes=settings.max_body_bytes,
+        database_url=settings.database,
+        strict=settings.strict,
     )
     config = uvicorn.Config(
         app,

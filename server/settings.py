@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.errors import CorralError
@@ -24,6 +24,13 @@ from server.errors import CorralError
 MAKE_A_KEY = "auto"
 _PREFIX = "CORRAL_"
 _KEYS = _PREFIX + "API_KEY"
+_DATABASES = (
+    "sqlite:///",
+    "sqlite+aiosqlite:///",
+    "postgres://",
+    "postgresql://",
+    "postgresql+asyncpg://",
+)
 _REGISTRY_NAME = "model_registry.yaml"
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -69,7 +76,16 @@ def _expanded(path: Path) -> Path:
     return path.expanduser() if str(path).startswith("~") else path
 
 
+def _database_url(url: str) -> str:
+    if not url.startswith(_DATABASES) or url.endswith("://"):
+        raise PydanticCustomError(
+            "database_url", "must begin with sqlite:/// and a path, or with postgresql://"
+        )
+    return url
+
+
 UserPath = Annotated[Path, AfterValidator(_expanded)]
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
@@ -84,10 +100,14 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     registry: UserPath | None = Field(None, description="The registry file.")
     cache_dir: UserPath | None = Field(None, description="Where model files are kept.")
+    database_url: DatabaseUrl | None = Field(
+        None, repr=False, description="Where responses and conversations are kept."
+    )
     api_key: str = Field(
         "", repr=False, description=f"Accepted keys, comma-separated; '{MAKE_A_KEY}' makes one."
     )
     allow_no_key: bool = Field(False, description="Listen beyond loopback without any key.")
+    strict: bool = Field(False, description="Refuse requests with fields that nobody knows.")
     max_body_bytes: int = Field(32 << 20, ge=1024, description="Largest request body.")
     max_running: int = Field(512, ge=1, description="Requests under way at once; more get a 429.")
     load_wait_seconds: float = Field(
@@ -109,6 +129,22 @@ class Settings(BaseSettings):
             return self.registry
         places = (Path(_REGISTRY_NAME), _PACKAGE / _REGISTRY_NAME, _PACKAGE.parent / _REGISTRY_NAME)
         return next((path for path in places if path.is_file()), places[0])
+
+    @property
+    def database(self) -> str:
+        """The database's URL: the one asked for, or a file's.
+
+        The file lies in the cache if that was chosen, as in a container, where it is what lasts.
+        Otherwise it lies among the user's data: a cache may be deleted at any time, and what people
+        said may not.
+        """
+        if self.database_url is not None:
+            return self.database_url
+        data = Path(os.environ.get("XDG_DATA_HOME", ""))
+        if not data.is_absolute():  # as the XDG specification has it
+            data = Path.home() / ".local" / "share"
+        folder = self.cache_dir or data / "corral"
+        return f"sqlite+aiosqlite:///{folder.absolute()}/corral.db"
 
     @property
     def on_loopback(self) -> bool:

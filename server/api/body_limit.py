@@ -31,7 +31,8 @@ class BodyLimit:
         try:
             await require_key(Request(scope))
         except Unauthorized as error:
-            await error_response(*describe(error))(scope, receive, send)
+            answer = error_response(scope["path"], *describe(error))
+            await answer(scope, receive, send)
             return
         if self._declared(scope) > self._limit:
             await self._refuse(scope, receive, send)
@@ -70,4 +71,5 @@ class BodyLimit:
             f"The request body is larger than {self._limit} bytes, this server's limit. "
             "Send a shorter conversation or prompt."
         )
-        await error_response(413, envelope(message))(scope, receive, send)
+        answer = error_response(scope["path"], 413, envelope(message))
+        await answer(scope, receive, send)

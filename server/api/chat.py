@@ -7,16 +7,22 @@ from typing import Any
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from server.api import encode
+from server.api import chunks, encode
 from server.api.dependencies import (
-    DROPPED_HEADER,
     Service,
-    first_delta,
+    dropped_headers,
     ignored_headers,
     require_json,
 )
-from server.api.event_stream import EventStream, until_disconnect
+from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
+from server.api.schemas.answers import (
+    GENERATION_ERRORS,
+    ChatCompletionObject,
+    RenderedPrompt,
+    whole,
+    whole_or_stream,
+)
 from server.api.schemas.chat import ChatBody
 from server.generation.assembler import Usage, collect
 from server.generation.calls import PreparedRequest
@@ -27,21 +33,25 @@ router = APIRouter(
     tags=["chat"],
     dependencies=[Depends(require_json)],
     route_class=JsonRoute,
+    responses=GENERATION_ERRORS,
 )
 
 
-@router.post("", response_model=None)
+@router.post("", response_model=None, responses=whole_or_stream(ChatCompletionObject))
 async def create_chat_completion(request: Request, body: ChatBody, service: Service) -> Response:
     """Answer a conversation, whole or as a stream."""
-    headers = ignored_headers(body)
+    ignored = body.ignored_fields()
     prepared = await service.prepare_chat(body.call())
-    headers |= dropped_headers(prepared)
+    headers = ignored_headers(request, [*ignored, *prepared.unused]) | dropped_headers(
+        prepared.window.dropped_messages
+    )
     frame = encode.Frame(
         "chat",
-        prepared.request.request_id,
+        prepared.response_id,
         prepared.model.entry.id,
         prepared.tokenizer.token_bytes,
         top_logprobs=prepared.request.sampling.logprobs,
+        token_ids=bool(body.return_token_ids),
     )
     if body.stream:
         return await _stream(request, body, service, prepared, frame, headers)
@@ -52,26 +62,22 @@ async def create_chat_completion(request: Request, body: ChatBody, service: Serv
         result.completion_tokens,
         result.cached_tokens,
         prepared.window.dropped_messages,
+        result.reasoning_tokens if prepared.reasons else None,
     )
-    content = encode.chat_body(frame, result, usage)
+    content = encode.chat_body(frame, result, usage, prepared.request.prompt_token_ids)
     return Response(content, headers=headers, media_type="application/json")
 
 
-@router.post("/render")
+@router.post("/render", responses=whole(RenderedPrompt))
 async def render_chat_completion(
-    response: Response, body: ChatBody, service: Service
+    request: Request, response: Response, body: ChatBody, service: Service
 ) -> dict[str, Any]:
     """The exact prompt of a conversation, without generating anything."""
-    response.headers.update(ignored_headers(body))
+    ignored = body.ignored_fields()
     prepared = await service.prepare_chat(body.call())
-    response.headers.update(dropped_headers(prepared))
+    response.headers.update(ignored_headers(request, [*ignored, *prepared.unused]))
+    response.headers.update(dropped_headers(prepared.window.dropped_messages))
     return prepared.as_dict()
-
-
-def dropped_headers(prepared: PreparedRequest) -> dict[str, str]:
-    """A header that says how many messages did not fit; absent when all did."""
-    dropped = prepared.window.dropped_messages
-    return {DROPPED_HEADER: str(dropped)} if dropped else {}
 
 
 async def _stream(
@@ -82,20 +88,20 @@ async def _stream(
     frame: encode.Frame,
     headers: dict[str, str],
 ) -> Response:
-    deltas = service.run(prepared)
-    first = await first_delta(request, deltas)
+    deltas = await Begun.begin(request, service.run(prepared))
     choices = prepared.request.sampling.n
     options = body.stream_options
     include_usage = options is not None and bool(options.include_usage)
-    encoder = encode.ChunkEncoder(
+    encoder = chunks.ChunkEncoder(
         frame,
-        prompt_tokens=prepared.prompt_tokens,
+        prompts=[prepared.request.prompt_token_ids],
         include_usage=include_usage,
         continuous_usage=options is not None and bool(options.continuous_usage_stats),
         dropped_messages=prepared.window.dropped_messages,
+        reasons=prepared.reasons,
         choices_per_prompt=choices,
     )
-    stream = encode.frames(
-        encoder, first, deltas, choices=choices, roles=True, include_usage=include_usage
+    stream = chunks.frames(
+        encoder, deltas, choices=choices, roles=True, include_usage=include_usage
     )
     return EventStream(stream, headers, source=deltas)

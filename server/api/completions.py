@@ -10,11 +10,17 @@ from dataclasses import replace
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
-from server.api import encode
-from server.api.dependencies import Service, first_delta, ignored_headers, require_json
-from server.api.event_stream import EventStream, until_disconnect
+from server.api import chunks, encode
+from server.api.dependencies import Service, ignored_headers, require_json
+from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
+from server.api.schemas.answers import (
+    GENERATION_ERRORS,
+    TextCompletionObject,
+    whole_or_stream,
+)
 from server.api.schemas.completions import CompletionBody
+from server.api.together import AT_ONCE, gather
 from server.engines.base import Delta
 from server.generation.assembler import Choice, Result, Usage, collect
 from server.generation.calls import PreparedRequest
@@ -25,17 +31,14 @@ router = APIRouter(
     tags=["completions"],
     dependencies=[Depends(require_json)],
     route_class=JsonRoute,
+    responses=GENERATION_ERRORS,
 )
 
 
-# Prompts of one request that are under way at once, so that one caller cannot fill the server.
-_AT_ONCE = 64
-
-
-@router.post("", response_model=None)
+@router.post("", response_model=None, responses=whole_or_stream(TextCompletionObject))
 async def create_completion(request: Request, body: CompletionBody, service: Service) -> Response:
     """Continue prompts, whole or as a stream; choice ``i * n + j`` is the j-th of prompt i."""
-    headers = ignored_headers(body)
+    headers = ignored_headers(request, body.ignored_fields())
     prepared = []
     for call in body.calls():
         prepared.append(await service.prepare_completion(call))
@@ -43,32 +46,30 @@ async def create_completion(request: Request, body: CompletionBody, service: Ser
         await asyncio.sleep(0)
     one = prepared[0]
     frame = encode.Frame(
-        "text", one.request.request_id, one.model.entry.id, one.tokenizer.token_bytes
+        "text",
+        one.response_id,
+        one.model.entry.id,
+        one.tokenizer.token_bytes,
+        token_ids=bool(body.return_token_ids),
     )
     if body.stream:
         return await _stream(request, body, service, prepared, frame, headers)
     results = await until_disconnect(request, _collect_all(service, prepared))
     choices, usage = _joined(prepared, results)
-    content = encode.text_body(frame, choices, usage)
+    content = encode.text_body(
+        frame,
+        choices,
+        usage,
+        [one.request.prompt_token_ids for one in prepared for _ in range(one.request.sampling.n)],
+        prompt_scores=body.prompt_logprobs is not None,
+    )
     return Response(content, headers=headers, media_type="application/json")
 
 
 async def _collect_all(
     service: GenerationService, prepared: Sequence[PreparedRequest]
 ) -> list[Result]:
-    gate = asyncio.Semaphore(_AT_ONCE)
-
-    async def collect_one(one: PreparedRequest) -> Result:
-        async with gate:
-            return await collect(service.run(one), one.request.sampling.n)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(collect_one(one)) for one in prepared]
-    except ExceptionGroup as failures:
-        # One answer, one status: the first failure ended the others.
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await gather(lambda one: collect(service.run(one), one.request.sampling.n), prepared)
 
 
 def _joined(
@@ -82,7 +83,6 @@ def _joined(
         sum(one.prompt_tokens for one in prepared),
         sum(result.completion_tokens for result in results),
         sum(result.cached_tokens for result in results),
-        0,
     )
     return choices, usage
 
@@ -95,20 +95,17 @@ async def _stream(
     frame: encode.Frame,
     headers: dict[str, str],
 ) -> Response:
-    deltas = _merged(service, prepared)
-    first = await first_delta(request, deltas)
+    deltas = await Begun.begin(request, _merged(service, prepared))
     options = body.stream_options
     include_usage = options is not None and bool(options.include_usage)
-    encoder = encode.ChunkEncoder(
+    encoder = chunks.ChunkEncoder(
         frame,
-        prompt_tokens=sum(one.prompt_tokens for one in prepared),
+        prompts=[one.request.prompt_token_ids for one in prepared],
         include_usage=include_usage,
         continuous_usage=options is not None and bool(options.continuous_usage_stats),
         choices_per_prompt=prepared[0].request.sampling.n,
     )
-    stream = encode.frames(
-        encoder, first, deltas, choices=0, roles=False, include_usage=include_usage
-    )
+    stream = chunks.frames(encoder, deltas, choices=0, roles=False, include_usage=include_usage)
     return EventStream(stream, headers, source=deltas)
 
 
@@ -126,7 +123,7 @@ async def _interleaved(
 ) -> AsyncGenerator[Delta, None]:
     # One slot: a slow client slows the engines' consumers, which then merge tokens.
     queue: asyncio.Queue[Delta | Exception | None] = asyncio.Queue(maxsize=1)
-    gate = asyncio.Semaphore(_AT_ONCE)
+    gate = asyncio.Semaphore(AT_ONCE)
 
     async def pump(position: int, one: PreparedRequest) -> None:
         base = position * one.request.sampling.n

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import Sequence
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from server.api.event_stream import until_disconnect
-from server.api.schemas.common import GenerationBody
-from server.engines.base import Delta
-from server.errors import CorralError
+from server.errors import CorralError, InvalidRequest, UnsupportedField
 from server.generation.service import GenerationService
+from server.storage import Storage
 
 _IGNORED_HEADER = "x-corral-ignored-fields"
-DROPPED_HEADER = "x-corral-dropped-messages"
+_TRUTH = {"true": True, "1": True, "false": False, "0": False}
+_DROPPED_HEADER = "x-corral-dropped-messages"
 
 
 class UnsupportedMediaType(CorralError):
@@ -25,7 +24,18 @@ def _service(request: Request) -> GenerationService:
     return cast("GenerationService", request.app.state.service)
 
 
+def _storage(request: Request) -> Storage:
+    return cast("Storage", request.app.state.storage)
+
+
+def _owner(request: Request) -> str:
+    return cast("str", request.state.owner)
+
+
 Service = Annotated[GenerationService, Depends(_service)]
+Stored = Annotated[Storage, Depends(_storage)]
+# Whose the stored objects are that a request may see; `auth.require_key` sets it.
+Owner = Annotated[str, Depends(_owner)]
 
 
 async def require_json(request: Request) -> None:
@@ -43,23 +53,34 @@ async def require_json(request: Request) -> None:
         )
 
 
-def ignored_headers(body: GenerationBody) -> dict[str, str]:
-    """A header that names the fields of ``body`` nobody knows."""
-    ignored = body.ignored_fields()
+def ignored_headers(request: Request, ignored: Sequence[str]) -> dict[str, str]:
+    """A header that names the fields of a request that were not obeyed.
+
+    Raises:
+        UnsupportedField: There are some, and the caller or the server wants none to be ignored.
+    """
+    if _is_strict(request) and ignored:
+        raise UnsupportedField(
+            f"Unknown parameter: '{ignored[0]}'. Leave it out, or leave strict mode.",
+            param=ignored[0],
+            code="unknown_parameter",
+        )
     # Field names are the caller's: keep the header valid and short.
     names = [name for name in ignored if name.isascii() and name.isprintable()][:20]
     value = ", ".join(names)[:1000].strip()
     return {_IGNORED_HEADER: value} if value else {}
 
 
-async def first_delta(request: Request, deltas: AsyncGenerator[Delta, None]) -> Delta | None:
-    """Wait for the first delta, so that an early failure still has a real status."""
-    try:
-        return await until_disconnect(request, _next(deltas))
-    except BaseException:
-        await deltas.aclose()
-        raise
+def _is_strict(request: Request) -> bool:
+    """What ``?strict=`` says, else the server's setting."""
+    said = request.query_params.get("strict")
+    if said is None:
+        return bool(request.app.state.strict)
+    if said not in _TRUTH:
+        raise InvalidRequest("'strict' must be true or false.", param="strict")
+    return _TRUTH[said]
 
 
-async def _next(deltas: AsyncGenerator[Delta, None]) -> Delta | None:
-    return await anext(deltas, None)
+def dropped_headers(dropped: int) -> dict[str, str]:
+    """A header that says how many messages did not fit; absent when all did."""
+    return {_DROPPED_HEADER: str(dropped)} if dropped else {}

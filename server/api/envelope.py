@@ -1,4 +1,4 @@
-"""OpenAI's error envelope."""
+"""Errors as response bodies: OpenAI's envelope, and Anthropic's where a path speaks that."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
+
+from server.api.anthropic_errors import (
+    REQUEST_ID_HEADER,
+    anthropic_envelope,
+    new_request_id,
+    speaks_anthropic,
+)
 
 INVALID_REQUEST = "invalid_request_error"
 
@@ -28,12 +35,18 @@ def encode_error(body: Mapping[str, Any]) -> bytes:
 
 
 def error_response(
-    status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
+    path: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None
 ) -> Response:
-    """``body`` as JSON with ``status``."""
+    """``body`` as JSON with ``status``, in the language of ``path``.
+
+    Args:
+        path: The request's.
+        body: OpenAI's envelope.
+    """
+    sent = dict(headers or {})
+    if speaks_anthropic(path):
+        request_id = sent[REQUEST_ID_HEADER] = new_request_id()
+        body = anthropic_envelope(status, body, request_id)
     return Response(
-        encode_error(body),
-        status_code=status,
-        headers=dict(headers or {}),
-        media_type="application/json",
+        encode_error(body), status_code=status, headers=sent, media_type="application/json"
     )

@@ -1,4 +1,4 @@
-"""Domain errors to OpenAI's envelope, once, at the edge."""
+"""Domain errors to OpenAI's envelope (`envelope` speaks Anthropic's), once, at the edge."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ _TRANSLATIONS = (
     _Translation(UnsupportedMediaType, 415, INVALID_REQUEST),
     _Translation(errors.InvalidRequest, 400, INVALID_REQUEST),
     _Translation(errors.ModelNotFound, 404, INVALID_REQUEST, "model_not_found", "model"),
+    _Translation(errors.ObjectNotFound, 404, INVALID_REQUEST),
     _Translation(errors.Overloaded, 429, "rate_limit_error", "server_overloaded"),
     _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),
     _Translation(errors.ModelUnavailable, 503, _UNAVAILABLE, "model_failed"),
     _Translation(errors.SourceError, 503, _UNAVAILABLE, "model_failed"),
+    _Translation(errors.StorageFailed, 503, _UNAVAILABLE, "storage_failed"),
     _Translation(errors.ServerStopping, 503, _SERVER, "server_stopping", retry_after=1.0),
     _Translation(errors.EngineDied, 503, _SERVER, "engine_died", retry_after=1.0),
     _Translation(errors.CorralError, 500, _SERVER, "generation_failed"),
@@ -94,8 +96,8 @@ def install(app: FastAPI) -> None:
 async def _domain_error(request: Request, error: Exception) -> Response:
     status, body, headers = describe(error)
     if status >= 500:
-        log.warning("request failed", path=request.scope["path"], status=status, error=str(error))
-    return error_response(status, body, headers)
+        log.warning("request failed", path=_path(request), status=status, error=str(error))
+    return error_response(_path(request), status, body, headers)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -103,23 +105,30 @@ async def _http_error(request: Request, error: Exception) -> Response:
     code, message = None, str(error.detail)
     if error.status_code in _HTTP_ERRORS:
         code, template = _HTTP_ERRORS[error.status_code]
-        message = template.format(method=request.method, path=request.scope["path"])
-    return error_response(error.status_code, envelope(message, code=code), error.headers)
+        message = template.format(method=request.method, path=_path(request))
+    body = envelope(message, code=code)
+    return error_response(_path(request), error.status_code, body, error.headers)
 
 
-async def _nested_too_deeply(_: Request, __: Exception) -> Response:
+async def _nested_too_deeply(request: Request, _: Exception) -> Response:
     # Nothing of ours recurses but over the caller's own values.
-    return error_response(400, envelope("The request body is nested too deeply."))
+    return error_response(_path(request), 400, envelope("The request body is nested too deeply."))
 
 
-async def _unexpected(_: Request, error: Exception) -> Response:
+async def _unexpected(request: Request, error: Exception) -> Response:
     # The server logs the traceback; the caller gets none of it.
-    return error_response(*describe(error))
+    return error_response(_path(request), *describe(error))
 
 
-async def _validation_error(_: Request, error: Exception) -> Response:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(400, validation_envelope(error.errors()))
+    return error_response(_path(request), 400, validation_envelope(error.errors()))
+
+
+def _path(request: Request) -> str:
+    # Not `request.url`, which is put together with what the caller sent as Host.
+    path: str = request.scope["path"]
+    return path
 
 
 def validation_envelope(problems: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

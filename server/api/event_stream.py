@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
+from typing import Generic, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +23,12 @@ _HEADERS = {
 }
 
 
+class Closable(Protocol):
+    """What must be closed when a response ends."""
+
+    async def aclose(self) -> None: ...
+
+
 class ClientLeft(Exception):
     """The client closed the connection before there was an answer."""
 
@@ -36,7 +42,8 @@ class EventStream(Response):
         headers: Further headers.
         source: What ``frames`` reads from, closed after it: closing an iterator that was never
             begun does nothing, and its own clean-up with it.
-        keep_alive_seconds: Silence after which a comment is sent.
+        keep_alive: What is sent into silence: a comment, or an event that clients pass over.
+        keep_alive_seconds: Silence after which it is sent; None: `KEEP_ALIVE_S`.
     """
 
     media_type = "text/event-stream"
@@ -46,14 +53,16 @@ class EventStream(Response):
         frames: AsyncGenerator[bytes, None],
         headers: Mapping[str, str] | None = None,
         *,
-        source: AsyncGenerator[Any, None] | None = None,
-        keep_alive_seconds: float = KEEP_ALIVE_S,
+        source: Closable | None = None,
+        keep_alive: bytes = _COMMENT,
+        keep_alive_seconds: float | None = None,
     ) -> None:
         super().__init__(headers=_HEADERS | dict(headers or {}))
         del self.headers["content-length"]
         self._frames = frames
         self._source = source
-        self._keep_alive_seconds = keep_alive_seconds
+        self._keep_alive_event = keep_alive
+        self._keep_alive_seconds = keep_alive_seconds or KEEP_ALIVE_S
         self._sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -100,8 +109,81 @@ class EventStream(Response):
             if wait > 0:
                 await asyncio.sleep(wait)
             else:
-                await send({"type": "http.response.body", "body": _COMMENT, "more_body": True})
+                event = self._keep_alive_event
+                await send({"type": "http.response.body", "body": event, "more_body": True})
                 self._sent_at = time.monotonic()
+
+
+class Begun(Generic[T]):
+    """An iterator whose first item was waited for, so that an early failure still has a status.
+
+    Not for ever: a model that is being loaded takes longer than some proxies wait. Then the stream
+    begins without it, with comments that keep the connection open.
+    """
+
+    def __init__(self, items: AsyncGenerator[T, None]) -> None:
+        self._items = items
+        self._first = asyncio.ensure_future(_next(items))
+
+    @classmethod
+    async def begin(
+        cls,
+        request: Request,
+        items: AsyncGenerator[T, None],
+        *,
+        seconds: float | None = None,
+    ) -> Begun[T]:
+        """Wait until there is an item, or ``seconds`` (`KEEP_ALIVE_S`) have passed.
+
+        Raises:
+            ClientLeft: The client closed the connection first.
+            Exception: What the iterator raised instead of its first item.
+        """
+        begun = cls(items)
+        watcher = asyncio.create_task(_disconnected(request.receive))
+        try:
+            tasks = [begun._first, watcher]
+            await asyncio.wait(
+                tasks, timeout=seconds or KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if begun._first.done():
+                begun._first.result()
+            elif watcher.done():
+                raise ClientLeft
+        except BaseException:
+            await begun.aclose()
+            raise
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+        return begun
+
+    async def wait(self) -> None:
+        """Wait until there is an item, however long it takes.
+
+        Raises:
+            Exception: What the iterator raised instead of its first item.
+        """
+        await asyncio.shield(self._first)
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        first = await self._first
+        if first:
+            yield first[0]
+            async for item in self._items:
+                yield item
+
+    async def aclose(self) -> None:
+        """End the iterator, wherever it is."""
+        self._first.cancel()
+        await asyncio.gather(self._first, return_exceptions=True)
+        await self._items.aclose()
+
+
+async def _next(items: AsyncGenerator[T, None]) -> tuple[T] | tuple[()]:
+    async for item in items:
+        return (item,)
+    return ()
 
 
 async def until_disconnect(request: Request, work: Awaitable[T]) -> T:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.encode import error_event
+from server.api import chunks, message_events
+from server.api.anthropic_errors import speaks_anthropic
 from server.api.envelope import error_response
 from server.api.error_handlers import describe
 from server.errors import ServerStopping
@@ -40,7 +43,14 @@ class LastWords:
             # The end of this request is all that was asked for, so it goes no further.
             status, body, headers = describe(ServerStopping())
             if not started:
-                await error_response(status, body, headers)(scope, receive, send)
+                answer = error_response(scope["path"], status, body, headers)
+                await answer(scope, receive, send)
             elif not finished:  # only streams are sent in parts
-                event = error_event(body)
+                event = _error_event(scope["path"], status, body)
                 await send({"type": "http.response.body", "body": event, "more_body": False})
+
+
+def _error_event(path: str, status: int, body: Mapping[str, Any]) -> bytes:
+    if speaks_anthropic(path):
+        return message_events.error_event(status, body)
+    return chunks.error_event(body)

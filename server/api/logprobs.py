@@ -49,13 +49,34 @@ def text_logprobs(
         "tokens": [position.drawn.token for position in positions],
         "token_logprobs": [_finite(position.drawn.logprob) for position in positions],
         "top_logprobs": [
-            {token.token: _finite(token.logprob) for token in position.top}
+            {token.token: _finite(token.logprob) for token in position.top} or None
             for position in positions
         ],
         "text_offset": offsets,
     }
 
 
-def _finite(logprob: float) -> float:
+def prompt_logprobs(
+    positions: Sequence[PositionLogprobs | None] | None,
+) -> list[dict[str, Any] | None] | None:
+    """vLLM's own format: for each prompt token its likeliest alternatives by id, None at first."""
+    if positions is None:
+        return None
+    return [
+        None
+        if position is None
+        else {
+            str(token.token_id): {
+                "logprob": _finite(token.logprob),
+                "rank": token.rank,
+                "decoded_token": token.token,
+            }
+            for token in position.top
+        }
+        for position in positions
+    ]
+
+
+def _finite(logprob: float | None) -> float | None:
     """JSON has no -Infinity; OpenAI sends -9999.0 for what is practically impossible."""
-    return max(logprob, -9999.0)
+    return None if logprob is None else max(logprob, -9999.0)

@@ -7,12 +7,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from server.api.dependencies import Service
+from server.api.schemas.answers import ModelList, ModelObject, errors, whole
 from server.generation.herd import HostedModel
 
-router = APIRouter(prefix="/models", tags=["models"])
+router = APIRouter(prefix="/models", tags=["models"], responses=errors(401))
 
 
-@router.get("")
+@router.get("", responses=whole(ModelList))
 @router.get("/", include_in_schema=False)  # else the model with the empty name
 async def list_models(request: Request, service: Service) -> dict[str, Any]:
     """Every model of the registry, loaded or not."""
@@ -23,7 +24,7 @@ async def list_models(request: Request, service: Service) -> dict[str, Any]:
     }
 
 
-@router.get("/{model:path}")
+@router.get("/{model:path}", responses=whole(ModelObject) | errors(404))
 async def get_model(request: Request, model: str, service: Service) -> dict[str, Any]:
     """One model, by id or alias."""
     return model_body(service.herd.resolve(model), request.app.state.started)
@@ -39,6 +40,7 @@ def model_body(model: HostedModel, created: int) -> dict[str, Any]:
         "owned_by": "corral",
         "description": entry.description,
         "aliases": entry.aliases,
+        "kind": entry.kind,
         "template": entry.template,
         "max_model_len": model.context_length or entry.context.length,
         "status": state.status,

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.messages import thinking_ranch
 from tests.support.ranch import Ranch, in_process, write_tiny_model
 
 
@@ -28,6 +29,11 @@ def make_ranch(model_directory: Path, tmp_path: Path) -> Callable[..., Ranch]:
 
 
 @pytest.fixture
+def database_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/corral.db"
+
+
+@pytest.fixture
 def ranch(make_ranch: Callable[..., Ranch]) -> Ranch:
     return make_ranch()
 
@@ -35,4 +41,16 @@ def ranch(make_ranch: Callable[..., Ranch]) -> Ranch:
 @pytest.fixture
 async def client(ranch: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
     async with in_process(ranch) as client:
+        yield client
+
+
+@pytest.fixture
+def thinker(tmp_path: Path) -> Ranch:
+    """A ranch with a model that reasons and calls tools."""
+    return thinking_ranch(tmp_path)
+
+
+@pytest.fixture
+async def thinking(thinker: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
+    async with in_process(thinker) as client:
         yield client

@@ -66,6 +66,7 @@ async def test_every_route_wants_a_key(locked: Ranch, stranger: httpx.AsyncClien
     found = sorted(routes(locked.app))
     paths = {path for _, path in found}
     assert {"/v1/chat/completions", "/completions", "/v1/models", "/version"} <= paths
+    assert {"/v1/messages", "/v1/messages/count_tokens", "/tokenize", "/detokenize"} <= paths
     assert {"/openapi.json", "/v1/models/{model:path}"} <= paths
     assert not {"/docs", "/redoc"} & paths
     for method, path in found:
@@ -74,7 +75,10 @@ async def test_every_route_wants_a_key(locked: Ranch, stranger: httpx.AsyncClien
             assert answer.status_code == 200
             continue
         assert (method, path, answer.status_code) == (method, path, 401)
-        assert answer.json() == MISSING
+        if "/messages" in path:
+            assert answer.json()["error"]["type"] == "authentication_error"
+        else:
+            assert answer.json() == MISSING
         assert answer.headers["www-authenticate"] == "Bearer"
 
 

@@ -21,7 +21,8 @@ async def test_a_whole_answer(ranch: Ranch, client: httpx.AsyncClient) -> None:
     assert normalised(answer.content) == (
         '{"id":"chatcmpl-ID","object":"chat.completion","created":1,"model":"tiny",'
         '"system_fingerprint":"FP","choices":[{"index":0,"message":{"role":"assistant",'
-        '"content":"Hello","refusal":null},"logprobs":null,"finish_reason":"stop"}],'
+        '"content":"Hello","refusal":null},"logprobs":null,"finish_reason":"stop",'
+        '"stop_reason":null}],'
         '"usage":{"prompt_tokens":21,"completion_tokens":3,"total_tokens":24,'
         '"prompt_tokens_details":{"cached_tokens":4}}}'
     )
@@ -222,7 +223,6 @@ async def test_fields_without_meaning_are_reported(client: httpx.AsyncClient) ->
 async def test_neutral_values_of_refused_fields_are_fine(client: httpx.AsyncClient) -> None:
     neutral = {
         "response_format": {"type": "text"},
-        "tools": [],
         "tool_choice": "auto",
         "echo": False,
         "functions": None,

@@ -21,6 +21,10 @@ def choice(delta: str, index: int = 0, finish: str = "null") -> str:
     return f'{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{finish}}}'
 
 
+def finish(reason: str, index: int = 0, stop_reason: str = "null") -> str:
+    return choice("{}", index, f'"{reason}","stop_reason":{stop_reason}')
+
+
 def role(index: int = 0) -> str:
     return choice('{"role":"assistant","content":""}', index)
 
@@ -37,7 +41,7 @@ async def test_a_stream(client: httpx.AsyncClient) -> None:
         f"{HEAD}{role()}]}}\n\n"
         f'{HEAD}{choice("""{"content":"Hel"}""")}]}}\n\n'
         f'{HEAD}{choice("""{"content":"lo"}""")}]}}\n\n'
-        f"{HEAD}{choice('{}', finish=chr(34) + 'stop' + chr(34))}]}}\n\n"
+        f"{HEAD}{finish('stop')}]}}\n\n"
         "data: [DONE]\n\n"
     )
     headers = dict(answer.headers)
@@ -53,7 +57,7 @@ async def test_usage_when_asked(client: httpx.AsyncClient) -> None:
         f'{HEAD}{role()}],"usage":null}}\n\n'
         f'{HEAD}{choice("""{"content":"Hel"}""")}],"usage":null}}\n\n'
         f'{HEAD}{choice("""{"content":"lo"}""")}],"usage":null}}\n\n'
-        f'{HEAD}{choice("{}", finish=chr(34) + "stop" + chr(34))}],"usage":null}}\n\n'
+        f'{HEAD}{finish("stop")}],"usage":null}}\n\n'
         f'{HEAD}],"usage":{{"prompt_tokens":21,"completion_tokens":3,"total_tokens":24,'
         '"prompt_tokens_details":{"cached_tokens":4}}}\n\n'
         "data: [DONE]\n\n"
@@ -90,9 +94,9 @@ async def test_choices_come_as_they_are_made(ranch: Ranch, client: httpx.AsyncCl
         f"{HEAD}{role(1)}]}}\n\n"
         f'{HEAD}{choice("""{"content":"b"}""", 1)}]}}\n\n'
         f'{HEAD}{choice("""{"content":"a"}""", 0)}]}}\n\n'
-        f"{HEAD}{choice('{}', 1, chr(34) + 'length' + chr(34))}]}}\n\n"
+        f"{HEAD}{finish('length', 1)}]}}\n\n"
         f'{HEAD}{choice("""{"content":"A"}""", 0)}]}}\n\n'
-        f"{HEAD}{choice('{}', 0, chr(34) + 'stop' + chr(34))}]}}\n\n"
+        f"{HEAD}{finish('stop')}]}}\n\n"
         "data: [DONE]\n\n"
     )
 

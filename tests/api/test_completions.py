@@ -25,7 +25,7 @@ async def test_a_whole_answer(ranch: Ranch, client: httpx.AsyncClient) -> None:
     assert normalised(answer.content) == (
         '{"id":"cmpl-ID","object":"text_completion","created":1,"model":"tiny",'
         '"system_fingerprint":"FP","choices":[{"index":0,"text":"Hello","logprobs":null,'
-        '"finish_reason":"stop"}],"usage":{"prompt_tokens":2,"completion_tokens":3,'
+        '"finish_reason":"stop","stop_reason":null}],"usage":{"prompt_tokens":2,"completion_tokens":3,'
         '"total_tokens":5,"prompt_tokens_details":{"cached_tokens":4}}}'
     )
     sampling = ranch.request.sampling
@@ -100,8 +100,8 @@ async def test_a_stream(client: httpx.AsyncClient) -> None:
     )
     assert normalised(answer.content) == (
         f'{head}{{"index":0,"text":"Hel","logprobs":null,"finish_reason":null}}],"usage":null}}\n\n'
-        f'{head}{{"index":0,"text":"lo","logprobs":null,"finish_reason":"stop"}}],"usage":null}}'
-        f'\n\n{head}],"usage":{{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,'
+        f'{head}{{"index":0,"text":"lo","logprobs":null,"finish_reason":"stop",'
+        f'"stop_reason":null}}],"usage":null}}\n\n{head}],"usage":{{"prompt_tokens":2,"completion_tokens":3,"total_tokens":5,'
         '"prompt_tokens_details":{"cached_tokens":4}}}\n\n'
         "data: [DONE]\n\n"
     )
@@ -235,7 +235,7 @@ async def test_many_prompts_wait_for_each_other(ranch: Ranch, client: httpx.Asyn
         ({"prompt": [2**70]}, "prompt", "must be a string"),
         ({"logprobs": True}, "logprobs", "valid integer"),
         ({"logprobs": 21}, "logprobs", "less than or equal to 20"),
-        ({"echo": True}, "echo", "'echo' is not supported"),
+        ({"max_tokens": 0}, "max_tokens", "or 0 together with 'echo': true."),
         ({"suffix": "x"}, "suffix", "'suffix' is not supported"),
         ({"best_of": 2}, "best_of", "'best_of' is not supported"),
         ({"stream_options": {}}, "stream_options", "only allowed when 'stream' is true."),

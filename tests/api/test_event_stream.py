@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from server.api.event_stream import ClientLeft, EventStream, until_disconnect
+from server.api.event_stream import Begun, ClientLeft, EventStream, until_disconnect
 from tests.support.ranch import until
 
 COMMENT = b": keep-alive\n\n"
@@ -157,3 +157,45 @@ async def test_errors_of_the_work_come_through() -> None:
     request: Any = Request(Client())
     with pytest.raises(ValueError, match="x"):
         await until_disconnect(request, fail())
+
+
+async def test_a_begun_iterator_has_all_its_items() -> None:
+    frames = Frames(b"1", 0.01, b"2")
+    begun = await Begun.begin(Request(Client()), frames())
+    assert [item async for item in begun] == [b"1", b"2"]
+
+
+async def test_an_empty_one_has_none() -> None:
+    begun = await Begun.begin(Request(Client()), Frames()())
+    assert [item async for item in begun] == []
+
+
+async def test_who_waits_too_long_for_the_first_item_goes_on_without() -> None:
+    event = asyncio.Event()
+    begun = await Begun.begin(Request(Client()), Frames(event, b"1", b"2")(), seconds=0.01)
+    event.set()
+    assert [item async for item in begun] == [b"1", b"2"]
+
+
+async def test_an_early_failure_is_raised() -> None:
+    async def failing() -> AsyncGenerator[bytes, None]:
+        raise ZeroDivisionError
+        yield b""
+
+    with pytest.raises(ZeroDivisionError):
+        await Begun.begin(Request(Client()), failing())
+
+
+async def test_who_leaves_before_the_first_item_closes_it() -> None:
+    client, frames = Client(), Frames(30.0)
+    client.left.set()
+    with pytest.raises(ClientLeft):
+        await Begun.begin(Request(client), frames())
+    assert frames.closed
+
+
+async def test_it_can_be_closed_while_the_first_item_is_awaited() -> None:
+    frames = Frames(30.0)
+    begun = await Begun.begin(Request(Client()), frames(), seconds=0.01)
+    await begun.aclose()
+    assert frames.closed

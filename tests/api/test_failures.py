@@ -11,6 +11,7 @@ import httpx
 import pytest
 from structlog.testing import capture_logs
 
+from server.api import event_stream
 from server.engines import pool
 from server.engines.base import Delta
 from server.errors import EngineDied, GenerationFailed, InvalidRequest, Overloaded
@@ -253,3 +254,18 @@ async def test_stopping_while_a_model_loads(make_ranch: Callable[..., Ranch]) ->
         again = await client.post(URL, json=chat("slow"))
         assert again.status_code == 503
     assert len(ranch.engines) == 1
+
+
+async def test_a_long_wait_begins_the_stream_with_comments(
+    make_ranch: Callable[..., Ranch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "KEEP_ALIVE_S", 0.05)
+    ranch = make_ranch()
+    ranch.gate.clear()
+    async with in_process(ranch) as client:
+        call = asyncio.create_task(client.post(URL, json=chat(stream=True)))
+        await asyncio.sleep(0.3)
+        ranch.gate.set()
+        answer = await call
+    assert answer.content.startswith(b": keep-alive\n\n: keep-alive\n\n")
+    assert answer.content.endswith(b"data: [DONE]\n\n")

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message
 
 from server.app import create_app
 from server.engines.base import Delta, Engine, EngineSpec, GenerationRequest
+from server.engines.output import OutputFormat
 from server.engines.pool import Report
 from server.engines.scripted import ScriptedEngine, Step
 from server.generation.herd import Herd
@@ -87,7 +88,9 @@ class Ranch:
     Attributes:
         script: What every engine plays; may be changed at any time.
         gate: Engines are loaded while it is set, as it is at first.
+        format: How the models write tool calls and reasoning; None: they do not.
         load_error: Raised by the next load.
+        format: How the next engines read tool calls and reasoning.
         engines: Every engine made so far.
         specs: What they were made of.
     """
@@ -102,7 +105,9 @@ class Ranch:
         self.script: Callable[[GenerationRequest], Iterable[Step]] = hello
         self.gate = asyncio.Event()
         self.gate.set()
+        self.format: OutputFormat | None = None
         self.load_error: Exception | None = None
+        self.format: OutputFormat | None = None
         self.engines: list[ScriptedEngine] = []
         self.specs: list[EngineSpec] = []
         source = {"source": {"directory": str(directory)}}
@@ -149,6 +154,7 @@ class Ranch:
             lambda request: self.script(request),  # noqa: PLW0108 - the script of that moment
             load_error=self.load_error,
         )
+        engine.format = self.format
         self.engines.append(engine)
         self.specs.append(spec)
         await self.gate.wait()
@@ -203,7 +209,7 @@ async def listening(ranch: Ranch) -> AsyncGenerator[str, None]:
 
 def normalised(content: bytes) -> str:
     """A response without what changes from call to call: id, time and version."""
-    text = re.sub(r'"id":"(chatcmpl|cmpl)-[0-9a-f]{32}"', r'"id":"\1-ID"', content.decode())
+    text = re.sub(r'"id":"(chatcmpl-|cmpl-|msg_)[0-9a-f]{32}"', r'"id":"\1ID"', content.decode())
     text = re.sub(r'"created":\d{10}', '"created":1', text)
     return re.sub(r'"system_fingerprint":"corral-[^"]+"', '"system_fingerprint":"FP"', text)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from server.api.schemas.common import GenerationBody
+from server.api.schemas.tools import TOOL_CHOICE_SCHEMA, tool_use
 from server.errors import InvalidRequest
 from server.generation.calls import ChatCall
 
@@ -24,6 +25,13 @@ class ChatBody(GenerationBody):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: Annotated[Any, WithJsonSchema(TOOL_CHOICE_SCHEMA)] = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    include_reasoning: bool | None = None
 
     def call(self) -> ChatCall:
         """The call this body asks for.
@@ -48,4 +56,9 @@ class ChatBody(GenerationBody):
             add_generation_prompt=not continues if generation_prompt is None else generation_prompt,
             continue_final_message=continues,
             template_kwargs=self.chat_template_kwargs,
+            tools=tool_use(self.tools, self.tool_choice, self.parallel_tool_calls),
+            reasoning_effort=self.reasoning_effort,
+            include_reasoning=self.include_reasoning is not False,
+            echo=bool(self.echo),
+            scheduling=self.scheduling(),
         )

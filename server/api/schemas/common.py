@@ -9,64 +9,59 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from server.api.schemas.structured import constraint_of
 from server.errors import InvalidRequest, UnsupportedField
+from server.generation.calls import Scheduling
 from server.generation.sampling import SamplingOverrides
 
 _INT64 = 2**63
 _TOKEN_ID = re.compile(r"-?[0-9]{1,18}")
 
-# Fields of OpenAI's and vLLM's APIs that change nothing about a text completion here: accepted.
+# Fields of OpenAI's and vLLM's APIs that ask for nothing that concerns the text of an answer.
 WITHOUT_EFFECT = frozenset(
     {
         "metadata",
-        "parallel_tool_calls",
         "prompt_cache_key",
         "prompt_cache_retention",
         "safety_identifier",
         "service_tier",
         "store",
         "user",
-        "verbosity",
     }
 )
-# Values of otherwise refused fields that ask for nothing special.
+# Values of refused fields that ask for nothing special.
 _NEUTRAL: Mapping[str, Collection[Any]] = {
-    "allowed_token_ids": ([],),
-    "bad_words": ([],),
     "best_of": (1,),
     "documents": ([],),
-    "echo": (False,),
     "functions": ([],),
-    "include_stop_str_in_output": (False,),
+    "function_call": ("none", "auto"),
     "length_penalty": (1, 1.0),
     "modalities": (["text"],),
-    "priority": (0,),
-    "response_format": ({"type": "text"},),
-    "return_token_ids": (False,),
-    "skip_special_tokens": (True,),
-    "spaces_between_special_tokens": (True,),
-    "suffix": ("",),
-    "tool_choice": ("none", "auto"),
-    "tools": ([],),
     "use_beam_search": (False,),
 }
-# Fields that would change the answer and are not obeyed yet: refused by name.
-REFUSED = frozenset(_NEUTRAL) | {
-    "audio",
-    "cache_salt",
-    "chat_template",
-    "function_call",
-    "guided_choice",
-    "guided_grammar",
-    "guided_json",
-    "guided_regex",
-    "prediction",
-    "prompt_logprobs",
-    "reasoning_effort",
-    "structured_outputs",
-    "truncate_prompt_tokens",
-    "web_search_options",
+# Fields that would change the answer and are not obeyed: refused by name, with a way out if any.
+_REMEDIES: Mapping[str, str] = {
+    "audio": "The models here write text only.",
+    "best_of": "Ask for several choices with 'n'.",
+    "chat_template": "Set 'template' of the model's entry in model_registry.yaml.",
+    "documents": "Put the documents into a message.",
+    "function_call": "Use 'tool_choice'.",
+    "functions": "Use 'tools'.",
+    "guided_choice": "Use 'structured_outputs': {\"choice\": [...]}.",
+    "guided_grammar": "Use 'structured_outputs': {\"grammar\": ...}.",
+    "guided_json": "Use 'structured_outputs': {\"json\": ...}.",
+    "guided_regex": "Use 'structured_outputs': {\"regex\": ...}.",
+    "length_penalty": "It belongs to beam search, which is not offered.",
+    "modalities": "The models here write text only.",
+    "prediction": "Leave it out.",
+    "use_beam_search": "Leave it out, or ask for several choices with 'n'.",
+    "web_search_options": "Leave it out.",
 }
+REFUSED = frozenset(_REMEDIES)
+
+
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+BadWord = Annotated[str, Field(min_length=1, max_length=256)]
 
 
 class StreamOptions(BaseModel):
@@ -121,7 +116,21 @@ class GenerationBody(BaseModel):
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ignore_eos: bool | None = None
     stop: StopStrings = ()
-    stop_token_ids: list[Annotated[int, Field(ge=0, lt=2**31)]] | None = None
+    stop_token_ids: list[TokenId] | None = None
+    allowed_token_ids: list[TokenId] | None = None
+    bad_words: Annotated[list[BadWord], Field(max_length=256)] | None = None
+    include_stop_str_in_output: bool | None = None
+    skip_special_tokens: bool | None = None
+    spaces_between_special_tokens: bool | None = None
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    request_id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
+    return_token_ids: bool | None = None
+    echo: bool | None = None
     logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stream: bool | None = None
@@ -138,7 +147,7 @@ class GenerationBody(BaseModel):
             value = extra[name]
             if value is not None and value not in _NEUTRAL.get(name, ()):
                 raise UnsupportedField(
-                    f"'{name}' is not supported by this server. Leave it out.",
+                    f"'{name}' is not supported by this server. {_REMEDIES[name]}",
                     param=name,
                     code="unsupported_parameter",
                 )
@@ -168,11 +177,50 @@ class GenerationBody(BaseModel):
             min_tokens=self.min_tokens,
             ignore_eos=self.ignore_eos,
             logit_bias=self._logit_bias(),
+            prompt_logprobs=self._prompt_logprobs(),
+            allowed_token_ids=self._allowed_token_ids(),
+            bad_words=None if self.bad_words is None else tuple(self.bad_words),
+            include_stop_str_in_output=self.include_stop_str_in_output,
+            skip_special_tokens=self.skip_special_tokens,
+            spaces_between_special_tokens=self.spaces_between_special_tokens,
+            constraint=constraint_of(self.response_format, self.structured_outputs),
             logprobs=logprobs,
             stop=self.stop,
             stop_token_ids=tuple(self.stop_token_ids or ()),
             n=self.n or 1,
         )
+
+    def scheduling(self) -> Scheduling:
+        """The part of this body that is about how it is computed."""
+        return Scheduling(
+            request_id=self.request_id,
+            priority=self.priority or 0,
+            cache_salt=self.cache_salt,
+            truncate_prompt_tokens=self._truncate_prompt_tokens(),
+        )
+
+    def _truncate_prompt_tokens(self) -> int | None:
+        if self.truncate_prompt_tokens == 0:
+            raise InvalidRequest(
+                "'truncate_prompt_tokens' must be -1 (as many as fit) or at least 1.",
+                param="truncate_prompt_tokens",
+            )
+        return self.truncate_prompt_tokens
+
+    def _prompt_logprobs(self) -> int | None:
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequest(
+                "'prompt_logprobs' are not available when 'stream' is true.",
+                param="prompt_logprobs",
+            )
+        return self.prompt_logprobs
+
+    def _allowed_token_ids(self) -> tuple[int, ...] | None:
+        if self.allowed_token_ids == []:
+            raise InvalidRequest(
+                "'allowed_token_ids' must hold at least one token id.", param="allowed_token_ids"
+            )
+        return None if self.allowed_token_ids is None else tuple(self.allowed_token_ids)
 
     def _logit_bias(self) -> dict[int, float] | None:
         biases = self.logit_bias or {}

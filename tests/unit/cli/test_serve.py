@@ -30,7 +30,9 @@ class Server:
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), "serve", *args],
             cwd=folder,
-            env=os.environ | {"PYTHONWARNINGS": "error"} | environment,
+            env=os.environ
+            | {"PYTHONWARNINGS": "error", "XDG_DATA_HOME": str(folder)}
+            | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

@@ -46,6 +46,11 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
             "--log-level must be one of debug, info, warning, error, not 'loud'.",
         ),
         ("load_wait_seconds", "0", "--load-wait-seconds must be more than 0, not '0'."),
+        (
+            "database_url",
+            "mysql://x",
+            "--database-url: must begin with sqlite:/// and a path, or with postgresql://.",
+        ),
         ("allow_no_key", "perhaps", "--allow-no-key must be true or false, not 'perhaps'."),
     ],
 )
@@ -161,3 +166,17 @@ def test_a_slip_in_a_variables_name_is_noticed() -> None:
         "CORRAL_PROT is set, and is no setting of Corral (did you mean CORRAL_PORT?).",
         "CORRAL_XYZZY is set, and is no setting of Corral.",
     ]
+
+
+def test_where_the_database_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert read_settings().database == "sqlite+aiosqlite:////home/me/.local/share/corral/corral.db"
+    monkeypatch.setenv("XDG_DATA_HOME", "relative")
+    assert read_settings().database.startswith("sqlite+aiosqlite:////home/me/.local")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert read_settings().database == "sqlite+aiosqlite:////data/corral/corral.db"
+    # A chosen cache is what lasts in a container.
+    settings = read_settings(cache_dir=str(tmp_path))
+    assert settings.database == f"sqlite+aiosqlite:///{tmp_path}/corral.db"
+    assert read_settings(database_url="postgres://h/d").database == "postgres://h/d"
