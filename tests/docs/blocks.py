@@ -2,7 +2,8 @@
 
 A block's info string says what it is, and so how it is tested: ``sh`` is run against the server,
 ``sh make`` is what make would run, ``sh docker`` is only parsed, ``python`` is run, ``yaml`` is
-loaded as a registry, ``text`` is a drawing.
+loaded as a registry, ``text`` is a drawing, or a file
+of another program.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "clients.md",
     ROOT / "docs" / "operations.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]

@@ -1,0 +1,70 @@
+#!/bin/sh
+# Runs programs of others against a live server, each in a virtual environment of its own, and says
+# which worked: scripts/try-clients.sh [name ...]. No part of `make test`: it installs a lot.
+#
+# Reads OPENAI_BASE_URL (http://127.0.0.1:8000/v1), OPENAI_API_KEY (any value where the server needs
+# none), MODEL, and CORRAL_CLIENTS_DIR, where the environments are kept. Results: docs/clients.md.
+set -u
+cd "$(dirname "$0")/.."
+OPENAI_BASE_URL=${OPENAI_BASE_URL:-http://127.0.0.1:8000/v1}
+OPENAI_API_KEY=${OPENAI_API_KEY:-none}
+MODEL=${MODEL:-smollm2-135m-instruct}
+export OPENAI_BASE_URL OPENAI_API_KEY MODEL
+# litellm, also inside aider, would fetch a list of prices.
+export LITELLM_LOCAL_MODEL_COST_MAP=True
+dir=${CORRAL_CLIENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/corral-clients}
+mkdir -p "$dir"
+failed=0
+
+# try NAME PACKAGES COMMAND...: install, run, report; COMMAND begins with a file of the environment
+try() {
+    name=$1 packages=$2 program=$3
+    shift 3
+    if ! { [ -d "$dir/$name" ] || python3 -m venv "$dir/$name"; } >"$dir/$name.log" 2>&1 ||
+        ! "$dir/$name/bin/pip" install --quiet --only-binary :all: $packages >>"$dir/$name.log" 2>&1; then
+        echo "$name: could not be installed, see $dir/$name.log"
+        failed=1
+    elif timeout 180 "$dir/$name/bin/$program" "$@" >"$dir/$name.out" 2>&1 </dev/null; then
+        echo "$name ($packages): worked"
+        sed 's/^/    /' "$dir/$name.out" | tail -n 4 | cut -c 1-160
+    else
+        echo "$name ($packages): failed"
+        sed 's/^/    /' "$dir/$name.out" | tail -n 12 | cut -c 1-200
+        failed=1
+    fi
+}
+
+run() {
+    case $1 in
+    langchain) try langchain langchain-openai==1.7.4 python tests/clients/try_langchain.py ;;
+    litellm) try litellm litellm==1.110.2 python tests/clients/try_litellm.py ;;
+    instructor) try instructor instructor==1.17.0 python tests/clients/try_instructor.py ;;
+    pydantic-ai) try pydantic-ai 'pydantic-ai-slim[openai]==2.68.0' python tests/clients/try_pydantic_ai.py ;;
+    llama-index) try llama-index llama-index-llms-openai-like==0.8.1 python tests/clients/try_llama_index.py ;;
+    llm)
+        LLM_USER_PATH=$(mktemp -d)
+        export LLM_USER_PATH
+        printf -- '- {model_id: corral, model_name: %s, api_base: "%s", supports_schema: true}\n' \
+            "$MODEL" "$OPENAI_BASE_URL" >"$LLM_USER_PATH/extra-openai-models.yaml"
+        try llm llm==0.36 llm -m corral --key "$OPENAI_API_KEY" -o temperature 0 -o max_tokens 60 \
+            'Write one sentence about Paris.'
+        rm -rf "$LLM_USER_PATH"
+        ;;
+    aider)
+        export OPENAI_API_BASE="$OPENAI_BASE_URL"
+        try aider aider-chat==0.86.2 aider --model "openai/$MODEL" --no-git --yes-always \
+            --no-show-model-warnings --no-check-update --analytics-disable --map-tokens 0 \
+            --input-history-file /dev/null --chat-history-file /dev/null --chat-mode ask --message 'Say hello.'
+        ;;
+    *)
+        echo "there is no client '$1'" >&2
+        exit 2
+        ;;
+    esac
+}
+
+[ $# -gt 0 ] || set -- langchain litellm instructor pydantic-ai llama-index llm aider
+for client in "$@"; do
+    run "$client"
+done
+exit $failed
