@@ -46,11 +46,12 @@ class Server:
     """
 
     def __init__(self, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self._data = tempfile.TemporaryDirectory()
         self._output: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `end`
         self.process = subprocess.Popen(
             [sys.executable, "-m", "server.cli", "serve", "--port", "0", *arguments],
             cwd=ROOT,
-            env=clean_environment() | (environment or {}),
+            env=clean_environment() | {"XDG_DATA_HOME": self._data.name} | (environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -154,6 +155,7 @@ class Server:
                 process.kill()
         self.process.wait(GONE_S)
         self._output.close()
+        self._data.cleanup()
 
 
 def shared_server(config: pytest.Config) -> Server:
