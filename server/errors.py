@@ -12,7 +12,8 @@ The tree::
     ├── ObjectNotFound              nothing of this id is stored for the caller
     ├── ModelUnavailable            the model exists but cannot answer now
     │   ├── ModelLoading            it is still being loaded
-    │   └── ModelFailed             it could not be loaded, or died and was not revived
+    │   ├── ModelFailed             it could not be loaded, or died and was not revived
+    │   └── ModelEvicted            it had to make room for another one
     ├── Overloaded                  too much work is queued; try again later
     ├── ServerStopping              the time to finish running answers is over
     ├── GenerationFailed            one request failed inside a healthy engine
@@ -138,6 +139,22 @@ class ModelLoading(ModelUnavailable):
 
 class ModelFailed(ModelUnavailable):
     """The model could not be loaded, or its engine died and was not revived."""
+
+
+class ModelEvicted(ModelUnavailable):
+    """The model was unloaded under a running request, to make room for another one.
+
+    Args:
+        model: The registry id.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            model,
+            f"The model '{model}' had to make room for another one before this answer was whole. "
+            "Send it again.",
+            retry_after=1.0,
+        )
 
 
 class Overloaded(CorralError):

@@ -273,7 +273,48 @@ class Engine(Protocol):
         """
 
     async def stop(self) -> None:
-        """End the engine and free what it holds; safe to call at any time, and twice."""
+        """End the engine and free what it holds; safe to call at any time, and twice.
+
+        Requests under way end with `EngineDied`.
+        """
+
+    def kill(self) -> None:
+        """End the engine's processes at once, even if they hang; `stop` frees what is left."""
+
+    async def probe(self) -> None:
+        """Generate one token, before all other requests; returns when it is there.
+
+        Raises:
+            EngineDied: The engine is gone.
+            GenerationFailed: It cannot generate.
+        """
+
+    @property
+    def progress(self) -> int:
+        """Tokens generated so far; grows while the engine is at work on requests."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the engine's processes have taken so far."""
+
+    @property
+    def can_sleep(self) -> bool:
+        """Whether it can give its memory back and take it again without being loaded anew."""
+
+    async def sleep(self, level: Literal[1, 2]) -> None:
+        """Free the device's memory: weights go to RAM (1) or nowhere (2), the KV cache goes.
+
+        No request may be under way.
+
+        Raises:
+            EngineDied: It failed, and the engine must be loaded anew.
+        """
+
+    async def wake(self) -> None:
+        """Undo `sleep`.
+
+        Raises:
+            EngineDied: It failed, and the engine must be loaded anew.
+        """
 
     @property
     def alive(self) -> bool:

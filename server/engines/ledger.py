@@ -1,9 +1,9 @@
 """Which engines fit a machine together, in bytes, known before any of them starts.
 
 The ledger does sums and nothing else: it starts, stops and measures no engine. Devices are names
-with a budget: ``ram``, and ``gpu0``, ``gpu1``, … beside it where there are GPUs. What an engine holds
-is written down when its load begins, with all that it takes while loading, corrected when it is
-ready, and struck out when it has ended.
+with a budget: ``ram``, and ``gpu0``, ``gpu1``, … beside it where there are GPUs. What an engine
+holds is written down when its load begins, with all that it takes while loading, corrected when it
+is ready, and struck out when it has ended.
 """
 
 from __future__ import annotations
@@ -128,7 +128,14 @@ class Ledger:
         """Bytes left on a device; negative when an engine turned out larger than was thought."""
         return self._budgets.get(device, 0) - self.held(device, without)
 
-    def place(self, name: str, need: Need, evictable: Mapping[str, float]) -> Verdict:
+    def place(
+        self,
+        name: str,
+        need: Need,
+        evictable: Mapping[str, float],
+        *,
+        only: tuple[str, ...] | None = None,
+    ) -> Verdict:
         """Where ``name`` can be loaded, and who must go for it.
 
         What ``name`` itself holds now (asleep, for example) does not count.
@@ -136,8 +143,9 @@ class Ledger:
         Args:
             need: What it takes.
             evictable: Engines that may go, each with what that costs (any unit, at least 0).
+            only: The devices, where there is no choice.
         """
-        sets = list(self._device_sets(need.devices))
+        sets = list(self._device_sets(need.devices)) if only is None else [only]
         if not sets:
             return NeverFits(0, devices_missing=need.devices - len(self._places()))
         short = min(max(need.peak - self._budgets[device] for device in chosen) for chosen in sets)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from server.engines.base import Delta, EmbeddingRequest, GenerationRequest, Vector
 from server.engines.output import OutputFormat
@@ -27,6 +27,9 @@ class ScriptedEngine:
         load_error: Raised by `start` instead of loading.
 
     Attributes:
+        hangs: It answers no probe and takes no processor time.
+        probes: How often it was asked whether it lives.
+        can_sleep: Whether it can; ``asleep`` is the level at which it does, 0 while awake.
         embedding: Maps a request to seconds to wait, an error to raise, and at last its vector;
             by default that is (number of tokens, first token).
     """
@@ -46,16 +49,55 @@ class ScriptedEngine:
         self.embedding: Embedding = _plain_embedding
         self.embedded: list[EmbeddingRequest] = []
         self.aborted: list[str] = []
-        self.alive = False
+        self.probes = 0
+        self.hangs = False
+        self.progress = 0
+        self.can_sleep = False
+        self.asleep = 0
+        self.pids: tuple[int, ...] = ()
+        self._ended = asyncio.Event()
+        self._ended.set()
 
     async def start(self) -> None:
         await asyncio.sleep(self._load_seconds)
         if self._load_error is not None:
             raise self._load_error
-        self.alive = True
+        self._ended.clear()
 
     async def stop(self) -> None:
-        self.alive = False
+        self._ended.set()
+
+    def kill(self) -> None:
+        self._ended.set()
+
+    @property
+    def alive(self) -> bool:
+        return not self._ended.is_set()
+
+    async def probe(self) -> None:
+        self.probes += 1
+        while self.hangs:
+            await self._wait(1.0)
+        if not self.alive:
+            raise EngineDied("The script was ended.")
+
+    def cpu_seconds(self) -> float:
+        return float(self.probes and not self.hangs)
+
+    async def sleep(self, level: Literal[1, 2]) -> None:
+        self.asleep = level
+
+    async def wake(self) -> None:
+        self.asleep = 0
+
+    async def _wait(self, seconds: float) -> None:
+        """Let time pass; ends with `EngineDied` as soon as the engine does."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            return
+        raise EngineDied("The script was ended.")
 
     def describe(self) -> Mapping[str, str]:
         return {"engine": "scripted"}
@@ -70,12 +112,12 @@ class ScriptedEngine:
         try:
             for step in self.embedding(request):
                 if isinstance(step, EngineDied):
-                    self.alive = False
+                    self.kill()
                 if isinstance(step, Exception):
                     raise step
                 if isinstance(step, array):
                     return step
-                await asyncio.sleep(step)
+                await self._wait(step)
         except asyncio.CancelledError:
             self.aborted.append(request.request_id)
             raise
@@ -87,14 +129,15 @@ class ScriptedEngine:
         try:
             for step in self._script(request):
                 if isinstance(step, EngineDied):
-                    self.alive = False
+                    self.kill()
                 if isinstance(step, Exception):
                     finished = True
                     raise step
                 if isinstance(step, Delta):
+                    self.progress += len(step.token_ids)
                     yield step
                 else:
-                    await asyncio.sleep(step)
+                    await self._wait(step)
             finished = True
         finally:
             if not finished:

@@ -17,7 +17,9 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
+
+import psutil
 
 from server.engines import child, constraints, vllm_values
 from server.engines.base import (
@@ -43,6 +45,8 @@ if TYPE_CHECKING:
 _LOADER = ThreadPoolExecutor(1, thread_name_prefix="load")
 # Longest a stopping engine may take before its process is killed; below 10 s vLLM leaks threads.
 _STOP_TIMEOUT_S = 10.0
+# Before every request that a caller may send.
+_FIRST = -(1 << 31)
 _PRELOAD = [
     "server.engines.forkserver_guard",
     "vllm.v1.engine.core",
@@ -125,6 +129,9 @@ class VllmEngine:
         self._llm: AsyncLLM | None = None
         self._processes: list[BaseProcess] = []
         self._formats: dict[str | None, OutputFormat] = {}
+        self._progress = 0
+        self._probes = 0
+        self._sleep_level: Literal[1, 2] = 1
 
     async def start(self) -> None:
         """Load in a thread, then send one request of each kind that compiles something at first."""
@@ -146,9 +153,77 @@ class VllmEngine:
             await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
         self._kill()
 
+    def kill(self) -> None:
+        """SIGKILL; AsyncLLM notices at once and ends what runs."""
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+
     @property
     def alive(self) -> bool:
         return self._llm is not None and not self._llm.errored
+
+    @property
+    def progress(self) -> int:
+        return self._progress
+
+    def cpu_seconds(self) -> float:
+        """Of its processes and the workers below them; those that are gone count nothing."""
+        total = 0.0
+        for pid in self.pids:
+            with contextlib.suppress(psutil.Error):
+                process = psutil.Process(pid)
+                for member in (process, *process.children(recursive=True)):
+                    with contextlib.suppress(psutil.Error):
+                        times = member.cpu_times()
+                        total += times.user + times.system
+        return total
+
+    async def probe(self) -> None:
+        """See `Engine.probe`."""
+        self._probes += 1
+        name = f"probe-{self._probes}"
+        if self._spec.embeds:
+            await self.embed(
+                EmbeddingRequest(request_id=name, prompt_token_ids=[5], priority=_FIRST)
+            )
+            return
+        request = GenerationRequest(
+            request_id=name,
+            prompt_token_ids=[5],
+            sampling=SamplingSettings(max_tokens=1, ignore_eos=True, temperature=0.0),
+            priority=_FIRST,
+        )
+        async for _ in self.generate(request):
+            pass
+
+    @property
+    def can_sleep(self) -> bool:
+        return bool(self._plan.engine_args.get("enable_sleep_mode"))
+
+    async def sleep(self, level: Literal[1, 2]) -> None:
+        """See `Engine.sleep`."""
+        self._sleep_level = level
+        with self._or_died("put to sleep"):
+            await self._running().sleep(level)
+
+    async def wake(self) -> None:
+        """See `Engine.wake`."""
+        llm = self._running()
+        with self._or_died("woken"):
+            await llm.wake_up(["weights"])
+            if self._sleep_level == 2:  # they were thrown away
+                await llm.collective_rpc("reload_weights")
+            await llm.wake_up(["kv_cache"])
+
+    @contextlib.contextmanager
+    def _or_died(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            raise EngineDied(
+                f"The engine of '{self._spec.name}' could not be {what}: {error}"
+            ) from error
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -177,6 +252,7 @@ class VllmEngine:
                 async with contextlib.aclosing(outputs):
                     async for output in outputs:
                         for delta in _deltas(output, request):
+                            self._progress += len(delta.token_ids)
                             yield delta
         except GenerationFailed as error:
             if constraint is None:
@@ -196,7 +272,9 @@ class VllmEngine:
                 priority=request.priority,
             )
             async with contextlib.aclosing(outputs):
-                return vllm_values.vector(await anext(outputs))
+                vector = vllm_values.vector(await anext(outputs))
+                self._progress += len(request.prompt_token_ids)
+                return vector
 
     async def output_format(self, tool_parser: str | None) -> OutputFormat:
         """See `Engine.output_format`; each is made once."""
@@ -265,9 +343,7 @@ class VllmEngine:
                 pass
 
     def _kill(self) -> None:
-        for process in self._processes:
-            if process.is_alive():
-                process.kill()
+        self.kill()
         self._processes.clear()
 
     def _cause(self, error: Exception) -> str:
