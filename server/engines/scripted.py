@@ -47,6 +47,7 @@ class ScriptedEngine:
         self.embedded: list[EmbeddingRequest] = []
         self.aborted: list[str] = []
         self.alive = False
+        self.pids: tuple[int, ...] = ()
 
     async def start(self) -> None:
         await asyncio.sleep(self._load_seconds)
