@@ -16,7 +16,7 @@ from server.commands.builds import CPU_ENGINE, GPU_ENGINE, Builds, find_builds
 from server.commands.inventory import Stock, open_registry, open_store, take_stock
 from server.commands.listen import PortError, PortOwner, port_owner
 from server.engines.hardware import Hardware, probe
-from server.engines.plan import CPU_OVERHEAD_BYTES, CPU_WEIGHT_COPIES, Choice, plan_engine
+from server.engines.plan import Choice, plan_engine
 from server.errors import CorralError, RegistryError
 from server.generation.herd import ModelFiles, engine_spec
 from server.prompts.tokenizer import PromptTokenizer
@@ -51,7 +51,7 @@ class EngineReport:
 
     Args:
         models: Ids of the entries that it serves.
-        need: Bytes it takes while it loads (CPU), or 0 where that is vLLM's to decide.
+        need: Bytes it takes while it loads.
         choices: Its settings with their reasons; empty where it cannot be planned.
         problem: Why it cannot be planned, or "".
     """
@@ -210,12 +210,7 @@ def _planned(
     tokenizer = PromptTokenizer.from_directory(stock.path)
     spec = engine_spec(entries, ModelFiles(stock.path, stock.info, tokenizer))
     plan = plan_engine(spec, hardware)
-    need = 0
-    if plan.device == "cpu":
-        kv_cache = int(plan.engine_args["kv_cache_memory_bytes"])
-        workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
-        need = CPU_WEIGHT_COPIES * spec.weight_bytes + workers * (CPU_OVERHEAD_BYTES + kv_cache)
-    return EngineReport(names, need, plan.choices)
+    return EngineReport(names, plan.need.peak, plan.choices)
 
 
 def _about_models(stocks: Sequence[Stock], engines: Sequence[EngineReport]) -> Iterator[Finding]:

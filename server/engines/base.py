@@ -320,5 +320,9 @@ class Engine(Protocol):
     def alive(self) -> bool:
         """False once the engine's process is known to have ended."""
 
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Its processes, for measuring what they hold; none while it is not running."""
+
     def describe(self) -> Mapping[str, str]:
         """The settings in use, by name, for ``corral doctor`` and the logs."""

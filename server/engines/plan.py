@@ -14,24 +14,27 @@ from server.engines.base import EngineSpec
 from server.engines.binding import Binding, bind_workers
 from server.engines.gpus import Gpu
 from server.engines.hardware import Hardware
+from server.engines.ledger import Need
+from server.engines.memory import budgets
+from server.engines.need import (
+    CPU_OVERHEAD_BYTES,
+    CUDA_OVERHEAD_BYTES,
+    GIB,
+    MIB,
+    cpu_need,
+    cuda_need,
+)
 from server.errors import EngineDied
 
 T = TypeVar("T")
 StartMethod = Literal["forkserver", "fork", "spawn"]
 _FORKS = ("fork", "forkserver")
-GIB = 1 << 30
-MIB = 1 << 20
-# What a CPU worker takes besides weights and KV cache (Python, torch, activations): 0.9 GB here.
-CPU_OVERHEAD_BYTES = GIB
 # Loading holds the weights twice for a moment: as read, and packed for the GEMM library.
 CPU_WEIGHT_COPIES = 2
 CPU_KV_SHARE = 0.25
 CPU_KV_MAX_SEQUENCES = 8
 KV_BLOCK_TOKENS = 128
 CUDA_MEMORY_SHARE = 0.9
-# What a GPU worker takes besides weights and KV cache: activations of the largest step, logits of
-# every sequence, CUDA graphs. An estimate for models of 7B to 13B.
-CUDA_OVERHEAD_BYTES = 2 * GIB
 UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
 
 
@@ -55,6 +58,8 @@ class EnginePlan:
         start_method: How the engine's process is made.
         engine_args: Keyword arguments for vLLM's ``AsyncEngineArgs``.
         choices: The same, for people.
+        need: Bytes it takes: of the RAM on a CPU, of each of its GPUs on GPUs.
+        devices: The GPUs it runs on, such as ``gpu0``; None: all that are visible.
     """
 
     device: str
@@ -63,16 +68,31 @@ class EnginePlan:
     start_method: str
     engine_args: Mapping[str, Any]
     choices: tuple[Choice, ...]
+    need: Need
+    devices: tuple[str, ...] | None = None
 
 
-def plan_engine(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
+def plan_engine(
+    spec: EngineSpec,
+    hardware: Hardware,
+    *,
+    budget: int | None = None,
+    devices: tuple[str, ...] | None = None,
+) -> EnginePlan:
     """Decide how ``spec`` runs on ``hardware``.
+
+    Args:
+        budget: Bytes that engines may hold of the RAM, or of each GPU; None: what
+            `memory.budgets` says.
+        devices: The GPUs that it is to run on, such as ``gpu0``; None: not decided yet.
 
     Raises:
         EngineDied: The model cannot fit this machine, or what the registry says cannot be; the
             message says by how much, or why.
     """
-    return _plan_cuda(spec, hardware) if hardware.gpus else _plan_cpu(spec, hardware)
+    if hardware.gpus:
+        return _plan_cuda(spec, hardware, devices)
+    return _plan_cpu(spec, hardware, budgets(hardware)["ram"] if budget is None else budget)
 
 
 class _Choices:
@@ -88,7 +108,7 @@ class _Choices:
         return value
 
 
-def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
+def _plan_cpu(spec: EngineSpec, hardware: Hardware, budget: int) -> EnginePlan:  # noqa: ARG001
     choices = _Choices()
     choices.choose("device", None, "cpu", hardware.no_gpu)
     workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
@@ -138,6 +158,7 @@ def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         start_method=start,
         engine_args=_told_workers(_common_args(spec) | args | dict(spec.extra), threads, binding),
         choices=tuple(choices.made),
+        need=cpu_need(spec, kv_cache),
     )
 
 
@@ -188,7 +209,7 @@ def _cpu_kv_cache(spec: EngineSpec, binding: Binding, workers: int) -> int:
     return max(one_context, min(int(free * CPU_KV_SHARE), CPU_KV_MAX_SEQUENCES * one_context))
 
 
-def _plan_cuda(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
+def _plan_cuda(spec: EngineSpec, hardware: Hardware, devices: tuple[str, ...] | None) -> EnginePlan:
     wanted = spec.tensor_parallel_size * spec.pipeline_parallel_size
     if wanted > len(hardware.gpus) and spec.executor != "ray":
         raise EngineDied(
@@ -221,6 +242,8 @@ def _plan_cuda(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         start_method=start,
         engine_args=args | dict(spec.extra),
         choices=tuple(choices.made),
+        need=_cuda_need(spec, hardware.gpus[:wanted], args["gpu_memory_utilization"]),
+        devices=devices,
     )
 
 
@@ -253,6 +276,15 @@ def _cuda_share(spec: EngineSpec, gpus: Sequence[Gpu], parts: int) -> tuple[floa
         free = CUDA_MEMORY_SHARE * smallest.memory_free / smallest.memory_total
         return max(0.01, math.floor(100 * free) / 100), "90% of what is free: it is the system's"
     return CUDA_MEMORY_SHARE, "vLLM sizes the KV cache"
+
+
+def _cuda_need(spec: EngineSpec, gpus: Sequence[Gpu], share: float) -> Need:
+    """With a KV cache of a set size what that takes, else the whole share."""
+    if spec.kv_cache_bytes is not None:
+        return cuda_need(spec, spec.kv_cache_bytes)
+    smallest = min(gpu.memory_total for gpu in gpus)
+    least = cuda_need(spec, 0)
+    return cuda_need(spec, max(0, int(share * smallest) - least.resident))
 
 
 def _common_args(spec: EngineSpec) -> dict[str, Any]:
