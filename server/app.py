@@ -125,14 +125,14 @@ def _with_cors(app: ASGIApp) -> ASGIApp:
 async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     herd: Herd = app.state.herd
     storage: Storage = app.state.storage
-    tasks = [*herd.load_at_startup(), asyncio.create_task(_open(storage))]
+    herd.load_at_startup()
+    opening = asyncio.create_task(_open(storage))
     try:
         yield
     finally:
         await app.state.background.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
         await herd.close()
         await storage.database.close()
 

@@ -13,7 +13,8 @@ The tree::
     ├── ModelUnavailable            the model exists but cannot answer now
     │   ├── ModelLoading            it is still being loaded
     │   ├── ModelFailed             it could not be loaded, or died and was not revived
-    │   └── ModelEvicted            it had to make room for another one
+    │   ├── ModelEvicted            it had to make room for another one
+    │   └── ModelUnloaded           an operator unloaded it while the request waited for it
     ├── Overloaded                  too much work is queued; try again later
     ├── ServerStopping              the time to finish running answers is over
     ├── GenerationFailed            one request failed inside a healthy engine
@@ -155,6 +156,17 @@ class ModelEvicted(ModelUnavailable):
             "Send it again.",
             retry_after=1.0,
         )
+
+
+class ModelUnloaded(ModelUnavailable):
+    """The load that a request waited for was ended by an operator.
+
+    Args:
+        model: The registry id.
+    """
+
+    def __init__(self, model: str) -> None:
+        super().__init__(model, f"The model '{model}' was unloaded by an operator.", retry_after=5)
 
 
 class Overloaded(CorralError):

@@ -29,11 +29,14 @@ from server.commands.start_screen import StartScreen
 from server.console import FetchBars, board, err
 from server.engines import vllm_engine
 from server.engines.base import Engine, EngineSpec
-from server.engines.hardware import probe
-from server.engines.plan import plan_engine
-from server.engines.pool import Report
+from server.engines.hardware import Hardware, probe
+from server.engines.ledger import RAM, Ledger, Need
+from server.engines.memory import budgets
+from server.engines.plan import EnginePlan, plan_engine
+from server.engines.pool import Pool
+from server.engines.slot import Report
 from server.errors import CorralError
-from server.generation.herd import EngineFactory, Herd
+from server.generation.herd import EngineMaker, Herd
 from server.settings import ApiKeys, Settings, forget_keys, unknown_variables
 
 if TYPE_CHECKING:
@@ -60,12 +63,11 @@ class ServeError(CorralError):
         self.exit_code = exit_code
 
 
-def serve(settings: Settings, make_engine: EngineFactory | None = None) -> NoReturn:
+def serve(settings: Settings) -> NoReturn:
     """Run until SIGTERM or SIGINT, and leave the process.
 
     Args:
         settings: See `Settings`.
-        make_engine: Makes and starts engines; None: vLLM's.
 
     Raises:
         ServeError: The port is taken, or listening there would be unsafe.
@@ -83,7 +85,8 @@ def serve(settings: Settings, make_engine: EngineFactory | None = None) -> NoRet
     with _listen(settings) as listener:
         port = listener.getsockname()[1]
         log_dir = _make_log_dir(store.cache_dir / "logs" / str(port))
-        herd = Herd(registry, store, make_engine or _vllm_factory(log_dir), FetchBars)
+        maker = _vllm_maker(log_dir)
+        herd = Herd(registry, store, maker, FetchBars, Pool(Ledger(budgets(probe()))))
         StartScreen(
             url=f"http://{reachable(settings.host)}:{port}",
             models=take_stock(registry, store),
@@ -204,7 +207,7 @@ def _make_log_dir(path: Path) -> Path:
     return path
 
 
-def _vllm_factory(log_dir: Path) -> EngineFactory:
+def _vllm_maker(log_dir: Path) -> EngineMaker:
     """Makes vLLM engines, each with a log file in ``log_dir``.
 
     Raises:
@@ -218,16 +221,30 @@ def _vllm_factory(log_dir: Path) -> EngineFactory:
         )
     # Before anything heavy: engines are forked from a process that imports vLLM while we go on.
     vllm_engine.prepare(forkserver=not probe().gpus, log_file=log_dir / _SERVER_LOG)
+    return _VllmMaker(log_dir)
 
-    async def make(spec: EngineSpec, report: Report) -> Engine:
-        log_file = log_dir / f"engine-{spec.name.replace('/', '_')}.log"
+
+class _VllmMaker:
+    """An `EngineMaker` of vLLM engines."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self._log_dir = log_dir
+
+    async def need(self, spec: EngineSpec) -> Need:
+        """See `EngineMaker.need`."""
+        return (await self._plan(spec, None)).need
+
+    async def make(self, spec: EngineSpec, devices: tuple[str, ...], report: Report) -> Engine:
+        """See `EngineMaker.make`."""
+        log_file = self._log_dir / f"engine-{spec.name.replace('/', '_')}.log"
         if log_file.exists():  # what an engine said before it ended is worth keeping
             log_file.replace(log_file.with_suffix(".previous.log"))
-        # In a thread: nvidia-smi takes its time.
-        hardware = await asyncio.to_thread(probe)
-        engine = vllm_engine.VllmEngine(spec, plan_engine(spec, hardware), log_file=log_file)
+        engine = vllm_engine.VllmEngine(spec, await self._plan(spec, devices), log_file=log_file)
         report("loading the model")
         await engine.start()
         return engine
 
-    return make
+    async def _plan(self, spec: EngineSpec, devices: tuple[str, ...] | None) -> EnginePlan:
+        # In a thread: nvidia-smi takes its time.
+        hardware: Hardware = await asyncio.to_thread(probe)
+        return plan_engine(spec, hardware, devices=None if devices == (RAM,) else devices)

@@ -56,7 +56,7 @@ async def create_chat_completion(request: Request, body: ChatBody, service: Serv
     if body.stream:
         return await _stream(request, body, service, prepared, frame, headers)
     count = prepared.request.sampling.n
-    result = await until_disconnect(request, collect(service.run(prepared), count))
+    result = await until_disconnect(request, collect(service.run(prepared, whole=True), count))
     usage = Usage(
         prepared.prompt_tokens,
         result.completion_tokens,

@@ -69,7 +69,9 @@ async def create_completion(request: Request, body: CompletionBody, service: Ser
 async def _collect_all(
     service: GenerationService, prepared: Sequence[PreparedRequest]
 ) -> list[Result]:
-    return await gather(lambda one: collect(service.run(one), one.request.sampling.n), prepared)
+    return await gather(
+        lambda one: collect(service.run(one, whole=True), one.request.sampling.n), prepared
+    )
 
 
 def _joined(

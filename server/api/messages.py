@@ -53,7 +53,7 @@ async def create_message(request: Request, body: MessagesBody, service: Service)
     )
     if body.stream:
         return await _stream(request, service, prepared, frame, headers)
-    result = await until_disconnect(request, collect(service.run(prepared), 1))
+    result = await until_disconnect(request, collect(service.run(prepared, whole=True), 1))
     return Response(message_body(frame, result), headers=headers, media_type="application/json")
 
 

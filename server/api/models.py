@@ -32,7 +32,7 @@ async def get_model(request: Request, model: str, service: Service) -> dict[str,
 
 def model_body(model: HostedModel, created: int) -> dict[str, Any]:
     """OpenAI's model object, with what this server knows besides."""
-    entry, state = model.entry, model.slot.state
+    entry, state = model.entry, model.engines.state
     return {
         "id": entry.id,
         "object": "model",

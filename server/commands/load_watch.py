@@ -9,7 +9,8 @@ from collections.abc import Callable
 from rich.text import Text
 
 from server.console import StageLine, err
-from server.engines.pool import EngineSlot, SlotState
+from server.engines.replicas import Replicas
+from server.engines.slot import SlotState
 from server.generation.herd import Herd
 
 _LOOK_EVERY_S = 0.1
@@ -22,29 +23,22 @@ class LoadWatch:
     """Watches a herd's engines by looking at their states.
 
     Args:
-        herd: The models.
+        herd: The models; which there are may change.
         started: ``time.monotonic()`` when the program began.
         stopping: Whether the server has been told to end.
     """
 
     def __init__(self, herd: Herd, started: float, stopping: Callable[[], bool]) -> None:
-        self._slots: list[EngineSlot] = []
-        self._models: dict[str, list[str]] = {}
-        self._at_start: set[str] = set()
-        for model in herd.models():
-            name = model.slot.name
-            if name not in self._models:
-                self._slots.append(model.slot)
-            self._models.setdefault(name, []).append(model.entry.id)
-            if model.entry.load == "startup":
-                self._at_start.add(name)
-        self._lines = {slot.name: StageLine(slot.name) for slot in self._slots}
-        self._seen: dict[str, SlotState] = {}
-        # A first load counts from the program's start, so that imports are in it.
-        self._began = dict.fromkeys(self._at_start, started)
+        self._herd = herd
         self._started = started
         self._stopping = stopping
-        self._several = len(self._at_start) > 1
+        self._lines: dict[Replicas, StageLine] = {}
+        self._seen: dict[Replicas, SlotState] = {}
+        at_start = {m.engines for m in herd.models() if m.entry.load == "startup"}
+        # A first load counts from the program's start, so that imports are in it.
+        self._began = dict.fromkeys(at_start, started)
+        self._starting = set(at_start)
+        self._several = len(at_start) > 1
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -59,40 +53,56 @@ class LoadWatch:
 
     def look(self, now: float) -> None:
         """Say what has changed since the last look."""
-        for slot in self._slots:
-            state, before = slot.state, self._seen.get(slot.name)
-            self._seen[slot.name] = state
+        for engines in self._herd.engines():
+            state, before = engines.state, self._seen.get(engines)
+            self._seen[engines] = state
+            line = self._lines.setdefault(engines, StageLine(engines.name))
             if state.status == "loading":
-                self._began.setdefault(slot.name, now)
-                self._lines[slot.name].show(_doing(state.detail), now)
+                self._began.setdefault(engines, now)
+                line.show(_doing(state.detail), now)
             elif before is None or (before.status, before.since) != (state.status, state.since):
-                self._lines[slot.name].end()
-                self._changed(slot.name, state, now)
+                line.end()
+                self._changed(engines, state, before, now)
+        for gone in self._seen.keys() - set(self._herd.engines()):
+            self._lines.pop(gone).end()
+            del self._seen[gone]
 
-    def _changed(self, name: str, state: SlotState, now: float) -> None:
-        if state.status == "ready":
-            others = self._models[name][1:]
-            seconds = now - self._began.pop(name, now)
-            shared = f" (with {', '.join(others)})" if others else ""
-            _say(f"{name}{shared}", f"ready after {seconds:.1f} s", "green")
-            self._all_ready(now)
-        elif state.status == "failed":
-            self._began.pop(name, None)
-            self._several = False
-            _say(name, f"failed: {state.detail}", "red")
-        elif state.detail:  # unloaded because its engine ended
-            _say(name, state.detail, "yellow")
+    def _changed(
+        self, engines: Replicas, state: SlotState, before: SlotState | None, now: float
+    ) -> None:
+        name, detail = engines.name, state.detail
+        match state.status:
+            case "ready" if before is not None and before.status == "draining":
+                _say(name, "stays after all", "green")
+            case "ready":
+                seconds = now - self._began.pop(engines, now)
+                others = [model.entry.id for model in self._herd.models_of(engines)[1:]]
+                shared = f" (with {', '.join(others)})" if others else ""
+                _say(f"{name}{shared}", f"ready after {seconds:.1f} s", "green")
+                self._all_ready(now)
+            case "failed":
+                self._began.pop(engines, None)
+                self._several = False
+                _say(name, f"failed: {detail}", "red")
+            case "restarting":
+                _say(name, f"{detail} It is loaded again.", "yellow")
+            case "sleeping" | "draining":
+                _say(name, f"{state.status} ({detail})", "yellow")
+            case "unloaded" if before is not None and before.status == "unloading":
+                _say(name, detail or "unloaded", "yellow")
+            case "unloaded" if detail:  # it could not be preloaded
+                self._began.pop(engines, None)
+                self._several = False
+                _say(name, detail, "yellow")
 
     def _all_ready(self, now: float) -> None:
-        if not self._at_start:
-            return
-        if all(self._is_ready(name) for name in self._at_start):
-            self._at_start.clear()
+        if self._starting and all(self._is_ready(engines) for engines in self._starting):
+            self._starting.clear()
             if self._several:
                 _say("All models", f"ready after {now - self._started:.1f} s", "green")
 
-    def _is_ready(self, name: str) -> bool:
-        state = self._seen.get(name)
+    def _is_ready(self, engines: Replicas) -> bool:
+        state = self._seen.get(engines)
         return state is not None and state.status == "ready"
 
 

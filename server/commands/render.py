@@ -17,11 +17,11 @@ from server.api.schemas.chat import ChatBody
 from server.commands.inventory import open_registry, open_store
 from server.commands.models import print_json
 from server.console import FetchBars, columns, err, out
-from server.engines.base import Engine, EngineSpec
-from server.engines.pool import Report
+from server.engines.ledger import Ledger
+from server.engines.pool import Pool
 from server.errors import InvalidRequest
 from server.generation.calls import ChatCall, PreparedRequest
-from server.generation.herd import Herd
+from server.generation.herd import Herd, NoEngines
 from server.generation.service import GenerationService
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.schema import Registry
@@ -46,7 +46,7 @@ def render(
     """
     registry = open_registry(settings)
     call = _read_call(source, model, registry)
-    herd = Herd(registry, open_store(settings), _no_engine, FetchBars)
+    herd = Herd(registry, open_store(settings), NoEngines(), FetchBars, Pool(Ledger({})))
     service = GenerationService(herd, load_wait_seconds=1, max_running=1)
     prepared = asyncio.run(service.prepare_chat(call))
     if as_json:
@@ -59,10 +59,6 @@ def render(
     _explain(prepared)
     if ids:
         _show_ids(prepared.request.prompt_token_ids, prepared.tokenizer)
-
-
-async def _no_engine(spec: EngineSpec, report: Report) -> Engine:
-    raise NotImplementedError("rendering needs no engine")
 
 
 def _read_call(source: TextIO, model: str | None, registry: Registry) -> ChatCall:

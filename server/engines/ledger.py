@@ -210,12 +210,15 @@ class Ledger:
             for gone in combinations(useful, size)
             if enough(gone)
         )
-        return (
-            min(
-                ((sum(evictable[other] for other in gone), gone) for gone in sets),
-                key=lambda offer: (offer[0], len(offer[1]), sorted(offer[1])),
+        best = min(
+            sets,
+            key=lambda gone: (
+                sum(evictable[other] for other in gone),
+                sum(sum(self._held[other].values()) for other in gone),
+                sorted(gone),
             ),
         )
+        return ((sum(evictable[other] for other in best), best),)
 
     @staticmethod
     def _greedy(

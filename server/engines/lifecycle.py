@@ -17,7 +17,7 @@ from server.engines.base import Engine
 from server.engines.ledger import RAM, Holding, Ledger, Need
 from server.engines.slot import Clock, EngineSlot, Tenure, cause
 from server.engines.vigil import Patience, until_lost
-from server.errors import CorralError, EngineDied
+from server.errors import CorralError, EngineDied, ModelUnloaded
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -54,6 +54,10 @@ class TrustedMemory:
     async def missing(self, token: object) -> int:  # noqa: ARG002
         """None."""
         return 0
+
+
+class _GivenUp(Exception):
+    """A load was ended because nobody wants it any more."""
 
 
 class Lifecycle:
@@ -106,6 +110,9 @@ class Lifecycle:
         again = slot.status == "restarting"
         try:
             slot.need = await slot.loader.need(slot.report)
+        except asyncio.CancelledError:
+            self._load_failed(slot, _GivenUp(), again=again)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, it is why the model failed
             self._load_failed(slot, error, again=again)
 
@@ -122,10 +129,11 @@ class Lifecycle:
         began = self._clock()
         task = self._begin(self._loading, slot, slot.loader.load(devices, slot.report))
         await asyncio.wait([task], timeout=self.patience.load)
-        if not task.done():
+        overdue = not task.done()
+        if overdue:
             task.cancel()
             await asyncio.wait([task])
-        if (error := _error(task)) is not None:
+        if (error := _error(task, overdue=overdue)) is not None:
             self._ledger.release(slot.key)
             self._load_failed(slot, error, again=again)
             return
@@ -137,6 +145,10 @@ class Lifecycle:
         self._watch(slot, tenure)
 
     def _load_failed(self, slot: EngineSlot, error: BaseException, *, again: bool) -> None:
+        if isinstance(error, _GivenUp):
+            slot.ended("unloaded")
+            slot.turn_away(lambda: ModelUnloaded(slot.name))
+            return
         unforeseen = None if isinstance(error, CorralError) else error
         log.warning("loading failed", model=slot.name, error=cause(error), exc_info=unforeseen)
         slot.failed(error, again=again)
@@ -266,7 +278,7 @@ async def cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _error(task: asyncio.Task[Any]) -> BaseException | None:
-    if task.cancelled():
-        return EngineDied("Loading took too long, or was given up.")
-    return task.exception()
+def _error(task: asyncio.Task[Any], *, overdue: bool) -> BaseException | None:
+    if overdue:
+        return EngineDied("Loading took too long.")
+    return _GivenUp() if task.cancelled() else task.exception()

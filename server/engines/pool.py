@@ -12,8 +12,8 @@ The rules, in the order in which they count:
   there for ``min_residency``. Then it is drained: it finishes what runs, and new requests queue up.
   After ``drain`` seconds it goes anyway. Nothing else is loaded meanwhile, so that small engines
   cannot starve a large one.
-- So a request waits for at most the longer of ``max_wait`` and ``min_residency``, then ``drain`` and
-  its own load, and as long again for every engine whose requests came before.
+- So a request waits for at most the longer of ``max_wait`` and ``min_residency``, then ``drain``
+  and its own load, and as long again for every engine whose requests came before.
 """
 
 from __future__ import annotations
@@ -182,6 +182,8 @@ class Pool:
         order = _Order(action, level, before.done if before else asyncio.Event())
         self._orders[slot] = order
         slot.wanted_since = None
+        # At once: the scheduler itself waits for a load.
+        self._life.give_up(slot)
         self.wake()
         await order.done.wait()
 
@@ -236,7 +238,6 @@ class Pool:
             if rest and tenure is not None and tenure.engine.can_sleep:
                 await self._life.lull(slot, order.level)
             else:
-                self._life.give_up(slot)
                 await self._life.stop(slot)
             del self._orders[slot]
             order.done.set()
@@ -375,9 +376,9 @@ class Pool:
         now = self._clock()
         for slot in self.slots:
             slot.proved(now)
-            if slot.status == "loading" and not self._life.is_loading(slot):
-                if slot.demanded_since is None:  # all who waited have left
-                    slot.ended("unloaded")
+            loading = slot.status == "loading" and not self._life.is_loading(slot)
+            if loading and slot.demanded_since is None:  # all who waited have left
+                slot.ended("unloaded")
             if slot.retired and not slot.running and slot not in self._life.cleaning:
                 await self._life.stop(slot)
                 self._slots.pop(slot.key, None)

@@ -77,7 +77,7 @@ class ScriptedEngine:
     async def probe(self) -> None:
         self.probes += 1
         while self.hangs:
-            await self._wait(1.0)
+            await self.wait(1.0)
         if not self.alive:
             raise EngineDied("The script was ended.")
 
@@ -90,7 +90,7 @@ class ScriptedEngine:
     async def wake(self) -> None:
         self.asleep = 0
 
-    async def _wait(self, seconds: float) -> None:
+    async def wait(self, seconds: float) -> None:
         """Let time pass; ends with `EngineDied` as soon as the engine does."""
         try:
             async with asyncio.timeout(seconds):
@@ -117,7 +117,7 @@ class ScriptedEngine:
                     raise step
                 if isinstance(step, array):
                     return step
-                await self._wait(step)
+                await self.wait(step)
         except asyncio.CancelledError:
             self.aborted.append(request.request_id)
             raise
@@ -137,7 +137,7 @@ class ScriptedEngine:
                     self.progress += len(step.token_ids)
                     yield step
                 else:
-                    await self._wait(step)
+                    await self.wait(step)
             finished = True
         finally:
             if not finished:

@@ -272,11 +272,14 @@ class EngineSlot:
         """
         return Lease(self, self._at_once() or await self._in_turn(wait_seconds))
 
+    @property
+    def admits(self) -> bool:
+        """Whether a request would get the engine at once."""
+        return self.engine is not None and self.drain_until is None and not self.retired
+
     def _at_once(self) -> Tenure | None:
         tenure = self.tenure
-        if tenure is None or not self._answers(tenure) or self.drain_until is not None:
-            return None
-        if self.retired:
+        if tenure is None or not self.admits:
             return None
         tenure.running += 1
         return tenure

@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from server.engines.base import Engine, EngineSpec
-from server.engines.pool import RETRY_AFTER_S, EngineSlot, Report
+from server.engines.ledger import Need
+from server.engines.pool import Pool
+from server.engines.replicas import Replicas
+from server.engines.slot import RETRY_AFTER_S, Report, SlotOptions
 from server.errors import SourceError
 from server.prompts.catalog import get_format
 from server.prompts.formatter import Formatter
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.inspect import ModelInfo, describe_model, resolve_context_length
 from server.registry.progress import Progress
-from server.registry.schema import ModelEntry, Registry
+from server.registry.schema import EngineKey, ModelEntry, Registry
 from server.registry.sources import ModelStore
 
-# Makes and starts the engine of a spec; `Report` is told what it is doing.
-EngineFactory = Callable[[EngineSpec, Report], Awaitable[Engine]]
 # A progress display for one model's files.
 ProgressFactory = Callable[[str], Progress]
 
 # Downloads take hours: in the default threads a few of them would hold up everything else there.
 _FETCHERS = ThreadPoolExecutor(32, thread_name_prefix="fetch")
+
+
+class EngineMaker(Protocol):
+    """Makes engines for this machine."""
+
+    async def need(self, spec: EngineSpec) -> Need:
+        """What memory the engine of a spec takes.
+
+        Raises:
+            EngineDied: It cannot run here; the message says why.
+        """
+
+    async def make(self, spec: EngineSpec, devices: tuple[str, ...], report: Report) -> Engine:
+        """A started engine on these devices; ``report`` is told what is being done.
+
+        Raises:
+            EngineDied: It did not start; the message says why.
+        """
+
+
+class NoEngines:
+    """An `EngineMaker` for who needs formatters alone."""
+
+    async def need(self, spec: EngineSpec) -> Need:
+        """Nobody asks."""
+        raise NotImplementedError
+
+    async def make(self, spec: EngineSpec, devices: tuple[str, ...], report: Report) -> Engine:
+        """Nobody asks."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +128,12 @@ class HostedModel:
     Args:
         entry: The registry entry.
         weights: Its files.
-        slot: Its engine.
+        engines: Its engines.
     """
 
-    def __init__(self, entry: ModelEntry, weights: Weights, slot: EngineSlot) -> None:
+    def __init__(self, entry: ModelEntry, weights: Weights, engines: Replicas) -> None:
         self.entry = entry
-        self.slot = slot
+        self.engines = engines
         self._weights = weights
         self._formatter: Formatter | None = None
 
@@ -129,32 +162,78 @@ class HostedModel:
         return 0 if files is None else files.info.vocab_size
 
 
+class _Loader:
+    """Loads the engine that some entries share (an `EngineLoader`)."""
+
+    def __init__(self, entries: list[ModelEntry], weights: Weights, maker: EngineMaker) -> None:
+        self.entries = entries
+        self._weights = weights
+        self._maker = maker
+
+    async def need(self, report: Report) -> Need:
+        """See `EngineLoader.need`."""
+        report("fetching the model's files")
+        return await self._maker.need(engine_spec(self.entries, await self._weights.files()))
+
+    async def load(self, devices: tuple[str, ...], report: Report) -> Engine:
+        """See `EngineLoader.load`."""
+        spec = engine_spec(self.entries, await self._weights.files())
+        engine = await self._maker.make(spec, devices, report)
+        try:
+            # What the registry says of parsers is found wrong now, not by some later request.
+            for name in {entry.tool_parser for entry in self.entries if _needs_parser(entry)}:
+                await engine.output_format(name)
+        except BaseException:
+            await engine.stop()
+            raise
+        return engine
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Entries that share engines."""
+
+    engines: Replicas
+    loader: _Loader
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a new registry changed: ids of models."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
 class Herd:
     """Every model of a registry.
 
     Args:
         registry: What there is.
         store: Where model files come from.
-        make_engine: Makes and starts engines.
+        maker: Makes engines.
         progress: Draws the progress of fetching.
+        pool: Decides which engines are loaded.
     """
 
     def __init__(
         self,
         registry: Registry,
         store: ModelStore,
-        make_engine: EngineFactory,
+        maker: EngineMaker,
         progress: ProgressFactory,
+        pool: Pool,
     ) -> None:
         self.registry = registry
-        self._make_engine = make_engine
-        self._models: dict[str, HostedModel] = {}
-        weights_by_source: dict[str, Weights] = {}
-        for key, entries in registry.engine_groups().items():
-            weights = weights_by_source.setdefault(key.source, Weights(entries[0], store, progress))
-            slot = self._slot(entries, weights)
-            for entry in entries:
-                self._models[entry.id] = HostedModel(entry, weights, slot)
+        self.pool = pool
+        self._store = store
+        self._maker = maker
+        self._progress = progress
+        self._models: Mapping[str, HostedModel] = {}
+        self._groups: Mapping[str, _Group] = {}
+        self._weights: Mapping[str, Weights] = {}
+        self.replace(registry)
 
     def resolve(self, name: str) -> HostedModel:
         """The model with this id or alias.
@@ -168,34 +247,101 @@ class Herd:
         """All models, in the order of the registry."""
         return [self._models[entry.id] for entry in self.registry.models]
 
-    def load_at_startup(self) -> list[asyncio.Task[Engine]]:
-        """Begin loading every engine that some entry wants at start."""
-        wanted = {
-            model.slot.name: model.slot for model in self.models() if model.entry.load == "startup"
-        }
-        return [slot.begin_loading() for slot in wanted.values()]
+    def engines(self) -> list[Replicas]:
+        """What hosts them, each once, in the order of the registry."""
+        return [group.engines for group in self._groups.values()]
+
+    def models_of(self, engines: Replicas) -> list[HostedModel]:
+        """The models that these engines host, in the order of the registry."""
+        return [model for model in self.models() if model.engines is engines]
+
+    def load_at_startup(self) -> None:
+        """Begin loading every engine that some entry wants at start, as far as there is room."""
+        for model in self.models():
+            if model.entry.load == "startup":
+                self._want(model.engines)
 
     async def close(self) -> None:
         """Stop every engine."""
-        slots = {id(model.slot): model.slot for model in self.models()}
-        await asyncio.gather(*(slot.close() for slot in slots.values()))
+        await self.pool.close()
 
-    def _slot(self, entries: list[ModelEntry], weights: Weights) -> EngineSlot:
-        async def load(report: Report) -> Engine:
-            report("fetching the model's files")
-            files = await weights.files()
-            report("starting the engine")
-            engine = await self._make_engine(engine_spec(entries, files), report)
-            try:
-                # What the registry says of parsers is found wrong now, not by some later request.
-                for name in {entry.tool_parser for entry in entries if _needs_parser(entry)}:
-                    await engine.output_format(name)
-            except BaseException:
-                await engine.stop()
-                raise
-            return engine
+    def replace(self, registry: Registry) -> Changes:
+        """Serve another registry from now on.
 
-        return EngineSlot(entries[0].id, load)
+        Engines that the new one asks for in the same way go on; those that it does not know finish
+        what they are at, and end. Nothing is loaded here.
+        """
+        before, self.registry = self._models, registry
+        weights: dict[str, Weights] = {}
+        groups: dict[str, _Group] = {}
+        models: dict[str, HostedModel] = {}
+        for key, entries in registry.engine_groups().items():
+            files = weights.setdefault(key.source, self._weights_of(key, entries[0]))
+            group = groups[_identity(key, entries)] = self._group(key, entries, files)
+            for entry in entries:
+                known = before.get(entry.id)
+                if known is None or known.entry != entry or known.engines is not group.engines:
+                    known = HostedModel(entry, files, group.engines)
+                models[entry.id] = known
+        for identity in self._groups.keys() - groups.keys():
+            for slot in self._groups[identity].engines.slots:
+                self.pool.retire(slot)
+        self._weights, self._groups, self._models = weights, groups, models
+        return Changes(
+            added=tuple(name for name in models if name not in before),
+            removed=tuple(name for name in before if name not in models),
+            changed=tuple(
+                name for name in models if before.get(name, models[name]) != models[name]
+            ),
+        )
+
+    def _weights_of(self, key: EngineKey, entry: ModelEntry) -> Weights:
+        return self._weights.get(key.source) or Weights(entry, self._store, self._progress)
+
+    def _group(self, key: EngineKey, entries: list[ModelEntry], weights: Weights) -> _Group:
+        """The engines of a group of entries: those that are there, or new ones."""
+        options = _options(entries)
+        known = self._groups.get(_identity(key, entries))
+        if known is not None:
+            known.loader.entries = entries
+            for slot in known.engines.slots:
+                slot.options = options
+            return known
+        loader = _Loader(entries, weights, self._maker)
+        count = entries[0].engine.replicas
+        slots = [self.pool.add(entries[0].id, loader, options) for _ in range(count)]
+        return _Group(Replicas(slots), loader)
+
+    def _want(self, engines: Replicas) -> None:
+        for slot in engines.slots:
+            if slot.tenure is None and slot.wanted_since is None:
+                self.pool.want(slot)
+
+
+def _identity(key: EngineKey, entries: Sequence[ModelEntry]) -> str:
+    """Equal for groups of entries that the same running engine can serve."""
+    lengths = [entry.context.length for entry in entries]
+    longest = max((length for length in lengths if length is not None), default=None)
+    parsers = sorted({str(entry.tool_parser) for entry in entries if _needs_parser(entry)})
+    return json.dumps([*key, None if None in lengths else longest, parsers])
+
+
+def _options(entries: Sequence[ModelEntry]) -> SlotOptions:
+    """How the engine that ``entries`` share is kept: as the most demanding of them says."""
+    timeouts = [entry.idle_timeout for entry in entries]
+    sleeps = [entry.sleep_after for entry in entries]
+    return SlotOptions(
+        pinned=any(entry.pin for entry in entries),
+        idle_timeout=_longest(timeouts),
+        sleep_after=_longest(sleeps),
+        sleep_level=min(entry.sleep_level for entry in entries),
+    )
+
+
+def _longest(times: Sequence[float | None]) -> float | None:
+    """The longest of some times, of which None is for ever."""
+    said = [time for time in times if time is not None]
+    return max(said) if len(said) == len(times) else None
 
 
 def _needs_parser(entry: ModelEntry) -> bool:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
+import structlog
+
 from server.engines.base import Delta, Engine, Vector
 from server.engines.output import OutputParser
-from server.engines.pool import RETRY_AFTER_S
-from server.errors import InvalidRequest, ModelFailed, ModelLoading, Overloaded, SourceError
+from server.engines.slot import RETRY_AFTER_S, Lease, SlotRetired
+from server.errors import (
+    EngineDied,
+    InvalidRequest,
+    ModelEvicted,
+    ModelFailed,
+    ModelLoading,
+    Overloaded,
+    SourceError,
+)
 from server.generation import assembler, preparing
 from server.generation.calls import (
     ChatCall,
@@ -29,6 +39,7 @@ from server.generation.window import fit_text
 from server.prompts.conversation import Message, parse_messages
 from server.prompts.formatter import Formatter
 
+log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 # OpenAI's default of the legacy completions endpoint.
@@ -175,15 +186,47 @@ class GenerationService:
             large=len(ids) > _LARGE_TEXT,
         )
 
-    async def run(self, prepared: PreparedRequest) -> AsyncGenerator[Delta, None]:
+    async def run(
+        self, prepared: PreparedRequest, *, whole: bool = False
+    ) -> AsyncGenerator[Delta, None]:
         """Yield the deltas of a prepared request; closing it aborts in the engine.
+
+        A request that loses its engine before anything was yielded is begun once more, with the
+        engine that takes its place.
+
+        Args:
+            whole: Nobody sees a part of the answer: yield nothing before its end, so that all of
+                it can be begun once more.
 
         Raises:
             Overloaded: Too many requests are under way.
-            ModelLoading, ModelFailed: The engine is not there.
+            ModelLoading, ModelFailed, ModelEvicted: The engine is not there.
             GenerationFailed, EngineDied: See `Engine.generate`.
         """
-        async with self._engine(prepared.model) as engine:
+        with self._counted():
+            for last in (False, True):
+                begun = False
+                kept: list[Delta] = []
+                try:
+                    async with aclosing(self._attempt(prepared)) as deltas:
+                        async for delta in deltas:
+                            if whole:
+                                kept.append(delta)
+                            else:
+                                begun = True
+                                yield delta
+                except (EngineDied, ModelEvicted) as error:
+                    if begun or last:
+                        raise
+                    log.info("begun once more", model=prepared.model.entry.id, error=str(error))
+                else:
+                    for delta in kept:
+                        yield delta
+                    return
+
+    async def _attempt(self, prepared: PreparedRequest) -> AsyncGenerator[Delta, None]:
+        prompt = prepared.request.prompt_token_ids
+        with await self._acquire(prepared.model, prompt) as engine:
             parser = await _begin_parser(prepared, engine)
             async with aclosing(_deltas(prepared, engine, parser)) as deltas:
                 async for delta in deltas:
@@ -206,12 +249,20 @@ class GenerationService:
         Raises:
             CorralError: As `run`.
         """
-        async with self._engine(prepared.model) as engine:
-            return await engine.embed(prepared.request)
+        prompt = prepared.request.prompt_token_ids
+        with self._counted():
+            for last in (False, True):
+                try:
+                    with await self._acquire(prepared.model, prompt) as engine:
+                        return await engine.embed(prepared.request)
+                except (EngineDied, ModelEvicted):
+                    if last:
+                        raise
+        raise AssertionError  # the last round returns or raises
 
-    @asynccontextmanager
-    async def _engine(self, model: HostedModel) -> AsyncGenerator[Engine, None]:
-        """The model's engine for one request, if there is room for another."""
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """One request under way, if there is room for another."""
         if self._running >= self._max_running:
             raise Overloaded(
                 f"The server is handling {self._running} requests, which is its limit. "
@@ -220,10 +271,21 @@ class GenerationService:
             )
         self._running += 1
         try:
-            async with model.slot.lease(wait_seconds=self._load_wait_seconds) as engine:
-                yield engine
+            yield
         finally:
             self._running -= 1
+
+    async def _acquire(self, model: HostedModel, prompt: Sequence[int]) -> Lease:
+        """An engine of the model, whatever the registry says of it by now.
+
+        Raises:
+            ModelNotFound: It is no longer there.
+        """
+        while True:
+            try:
+                return await model.engines.acquire(prompt, wait_seconds=self._load_wait_seconds)
+            except SlotRetired:
+                model = self.herd.resolve(model.entry.id)
 
     def _generating(self, name: str) -> HostedModel:
         model = self.herd.resolve(name)

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from server.errors import ModelNotFound
 from server.registry.sources_schema import Source
-from server.registry.values import ByteSize, Section, StopString
+from server.registry.values import ByteSize, Duration, Section, StopString
 
 TEMPLATES_CONTEXT = "known_templates"
 """Key of the validation context under which the ids of the prompt formats are handed in."""
@@ -152,6 +152,9 @@ class EngineSettings(Section):
     """How the engine's process is started."""
     prefix_caching: StrictBool | None = None
     """Keep the KV cache of common prompt beginnings."""
+    replicas: Annotated[StrictInt, Field(ge=1, le=64)] = 1
+    """Engines of this model, each on devices of its own where there are several. A request goes to
+    the least busy one, or to one that knows the beginning of its prompt."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Further arguments of vLLM's AsyncEngineArgs by name, handed over as they are and not
     checked here. The escape hatch: prefer the named settings above."""
@@ -193,7 +196,18 @@ class ModelEntry(Section):
     engine: EngineSettings = Field(default_factory=EngineSettings)
     """How the model runs."""
     load: Literal["startup", "on_demand"] = "startup"
-    """Load when the server starts, or at the first request."""
+    """Load when the server starts, as far as there is room, or at the first request."""
+    pin: StrictBool = False
+    """Never unload the model to make room for another one."""
+    idle_timeout: Duration | None = None
+    """Unload the model after so long without a request, such as 15m. Left out: it stays until its
+    room is needed."""
+    sleep_after: Duration | None = None
+    """On a GPU: after so long without a request the model gives the GPU's memory back, and takes it
+    again at the next request, much sooner than it could be loaded. Left out: it does so only when
+    its room is needed."""
+    sleep_level: Literal[1, 2] = 1
+    """How it sleeps: 1 keeps its weights in RAM, 2 reads them from disk again."""
 
     @field_validator("template")
     @classmethod
@@ -215,11 +229,26 @@ class ModelEntry(Section):
         return EngineKey(self.source.key, settings)
 
 
+class HerdSettings(Section):
+    """How the models share the machine. Engines are loaded one at a time; one that does not fit
+    displaces others, idle ones first."""
+
+    max_wait: Duration = 30.0
+    """How long a busy model may keep another one waiting for its room, such as 30s."""
+    min_residency: Duration = 10.0
+    """How long a model stays at least once it is loaded and in use."""
+    drain: Duration = 30.0
+    """How long requests may go on in a model that has to go. Those that have streamed nothing by
+    then are repeated, the others end with an error."""
+
+
 class Registry(Section):
     """The models of one server."""
 
     version: Literal[1] = 1
     """Version of this file's format."""
+    herd: HerdSettings = Field(default_factory=HerdSettings)
+    """How the models share the machine."""
     models: list[ModelEntry] = Field(min_length=1)
     """The models, the first being the one shown first."""
 

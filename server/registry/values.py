@@ -1,4 +1,4 @@
-"""Small value types of the registry file: byte sizes, and the base of every section."""
+"""Small value types of the registry file: byte sizes, times, and the base of every section."""
 
 from __future__ import annotations
 
@@ -89,5 +89,50 @@ ByteSize = Annotated[
     ),
 ]
 """Bytes: an integer, or text such as ``512MiB`` or ``2GB``; always an int after validation."""
+
+_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d{1,6})?)\s*(ms|s|min|m|h|d|)\s*")
+
+
+def parse_duration(value: str | float) -> float:
+    """Read a length of time as people write it.
+
+    Args:
+        value: Seconds as a number, or ``"90s"``, ``"15m"``, ``"1.5h"``, ``"2d"``, ``"500ms"``.
+
+    Returns:
+        Seconds, at least 0.
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    match = None if isinstance(value, bool) else _DURATION.fullmatch(str(value))
+    if match is None:
+        raise ValueError(f"must be a length of time such as 90s, 15m or 2h, not '{value}'")
+    number, unit = match.groups()
+    return float(number) * _SECONDS[unit]
+
+
+def _duration(value: Any) -> float:
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise PydanticCustomError("duration", "{reason}", {"reason": str(error)}) from None
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*(ms|s|min|m|h|d)?\s*$"},
+            ],
+            "examples": ["90s", "15m"],
+        }
+    ),
+]
+"""Seconds: a number, or text such as ``90s`` or ``15m``; always a float after validation."""
 
 StopString = Annotated[str, Field(min_length=1, max_length=64)]

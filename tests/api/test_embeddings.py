@@ -34,7 +34,7 @@ def ranch(make_ranch: Callable[..., Ranch]) -> Ranch:
 @pytest.fixture
 async def client(ranch: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
     async with in_process(ranch) as client:
-        await until(lambda: ranch.herd.resolve("vectors").slot.state.status == "ready")
+        await until(lambda: ranch.herd.resolve("vectors").engines.state.status == "ready")
         yield client
 
 
@@ -275,20 +275,20 @@ async def test_failures(
 async def test_the_client_leaves(make_ranch: Callable[..., Ranch]) -> None:
     ranch = make_ranch(MODELS)
     async with listening(ranch) as url, httpx.AsyncClient(base_url=url) as client:
-        await until(lambda: ranch.herd.resolve("vectors").slot.state.status == "ready")
+        await until(lambda: ranch.herd.resolve("vectors").engines.state.status == "ready")
         play(ranch, 30.0)
         asking = asyncio.create_task(client.post(URL, json=body(["a", "b"])))
         await until(lambda: len(embedded(ranch)) == 2)
         asking.cancel()
         await until(lambda: len(ranch.aborted) == 2)
         assert sorted(ranch.aborted) == sorted(item.request_id for item in embedded(ranch))
-        assert ranch.herd.resolve("vectors").slot.state.requests == 0
+        assert ranch.herd.resolve("vectors").engines.state.requests == 0
 
 
 async def test_too_many_requests(make_ranch: Callable[..., Ranch]) -> None:
     ranch = make_ranch(MODELS, max_running=1)
     async with in_process(ranch) as client:
-        await until(lambda: ranch.herd.resolve("vectors").slot.state.status == "ready")
+        await until(lambda: ranch.herd.resolve("vectors").engines.state.status == "ready")
         play(ranch, 0.01, array("f", [1]))
         answer = await client.post(URL, json=body(["a", "b"]))
     assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")

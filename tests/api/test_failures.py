@@ -186,7 +186,7 @@ async def test_a_request_does_not_wait_for_ever(make_ranch: Callable[..., Ranch]
             code="model_loading",
         )
         ranch.gate.set()
-        await until(lambda: ranch.herd.resolve("tiny").slot.state.status == "ready")
+        await until(lambda: ranch.herd.resolve("tiny").engines.state.status == "ready")
         assert (await client.post(URL, json=chat())).status_code == 200
 
 

@@ -24,7 +24,7 @@ TINY = {
 
 
 async def test_the_list(ranch: Ranch, client: httpx.AsyncClient) -> None:
-    await until(lambda: ranch.herd.resolve("tiny").slot.state.status == "ready")
+    await until(lambda: ranch.herd.resolve("tiny").engines.state.status == "ready")
     body = (await client.get("/v1/models")).json()
     assert body["object"] == "list"
     assert [model["id"] for model in body["data"]] == ["tiny", "talker", "strict", "forgetful"]
@@ -99,7 +99,7 @@ async def test_what_is_loaded_at_the_start(make_ranch: Callable[..., Ranch]) -> 
     later = {"id": "later", "load": "on_demand", "engine": {"threads": 3}}
     ranch = make_ranch([{"id": "now", "template": "chatml"}, later])
     async with in_process(ranch) as client:
-        await until(lambda: ranch.herd.resolve("now").slot.state.status == "ready")
+        await until(lambda: ranch.herd.resolve("now").engines.state.status == "ready")
         assert (await client.get("/health")).json()["models"] == {
             "now": "ready",
             "later": "unloaded",
@@ -116,7 +116,7 @@ async def test_why_a_model_failed(make_ranch: Callable[..., Ranch]) -> None:
     ranch = make_ranch([{"id": "broken"}])
     ranch.load_error = EngineDied("no memory")
     async with in_process(ranch) as client:
-        await until(lambda: ranch.herd.resolve("broken").slot.state.status == "failed")
+        await until(lambda: ranch.herd.resolve("broken").engines.state.status == "failed")
         body = (await client.get("/v1/models/broken")).json()
         assert (body["status"], body["status_detail"]) == ("failed", "no memory")
         assert (await client.get("/health")).status_code == 200

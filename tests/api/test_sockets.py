@@ -52,7 +52,7 @@ async def test_a_client_that_leaves_aborts_its_request(
         await asyncio.gather(call, return_exceptions=True)
     await until(lambda: len(ranch.aborted) == count)
     assert sorted(ranch.aborted) == sorted(request.request_id for request in ranch.requests)
-    assert ranch.herd.resolve("tiny").slot.state.requests == 0
+    assert ranch.herd.resolve("tiny").engines.state.requests == 0
 
 
 async def leaving(client: httpx.AsyncClient, path: str, body: object) -> None:
@@ -72,9 +72,9 @@ async def test_a_client_that_leaves_while_the_model_loads(
                 await client.post(URL, json=chat(stream=True), timeout=0.1)
         await asyncio.sleep(0.1)
         ranch.gate.set()
-        await until(lambda: ranch.herd.resolve("tiny").slot.state.status == "ready")
+        await until(lambda: ranch.herd.resolve("tiny").engines.state.status == "ready")
         assert ranch.requests == []
-        assert ranch.herd.resolve("tiny").slot.state.requests == 0
+        assert ranch.herd.resolve("tiny").engines.state.requests == 0
         async with httpx.AsyncClient(base_url=url) as client:
             assert (await client.post(URL, json=chat())).status_code == 200
         assert len([spec for spec in ranch.specs if spec.name == "tiny"]) == 1

@@ -17,9 +17,11 @@ from starlette.types import ASGIApp, Message
 
 from server.app import create_app
 from server.engines.base import Delta, Engine, EngineSpec, GenerationRequest
+from server.engines.ledger import RAM, Ledger, Need
 from server.engines.output import OutputFormat
-from server.engines.pool import Report
+from server.engines.pool import Pool
 from server.engines.scripted import ScriptedEngine, Step
+from server.engines.slot import Report
 from server.generation.herd import Herd
 from server.prompts.catalog import FORMATS
 from server.registry.progress import NullProgress
@@ -83,9 +85,11 @@ class Ranch:
         directory: The model folder.
         cache: An empty folder.
         models: Registry entries; without ``source`` they get ``directory``.
+        budget: Bytes that the engines may hold together.
         options: For `create_app`.
 
     Attributes:
+        need_of_all: What each engine takes.
         script: What every engine plays; may be changed at any time.
         gate: Engines are loaded while it is set, as it is at first.
         format: How the models write tool calls and reasoning; None: they do not.
@@ -100,6 +104,7 @@ class Ranch:
         directory: Path,
         cache: Path,
         models: Iterable[Mapping[str, Any]] = MODELS,
+        budget: int = 1 << 40,
         **options: Any,
     ) -> None:
         self.script: Callable[[GenerationRequest], Iterable[Step]] = hello
@@ -115,7 +120,11 @@ class Ranch:
             {"models": [source | dict(model) for model in models]},
             context={TEMPLATES_CONTEXT: FORMATS},
         )
-        self.herd = Herd(self.registry, ModelStore(cache), self._make, lambda _: NullProgress())
+        self.need_of_all = Need(weights=1, kv_cache=1)
+        self.pool = Pool(Ledger({RAM: budget}))
+        self.herd = Herd(
+            self.registry, ModelStore(cache), self, lambda _: NullProgress(), self.pool
+        )
         self.app: ASGIApp = create_app(self.herd, **options)
 
     def play(self, *steps: Step) -> None:
@@ -148,7 +157,12 @@ class Ranch:
         """Ids of requests that were ended early."""
         return [number for engine in self.engines for number in engine.aborted]
 
-    async def _make(self, spec: EngineSpec, report: Report) -> Engine:
+    async def need(self, spec: EngineSpec) -> Need:
+        """What every engine takes."""
+        return self.need_of_all
+
+    async def make(self, spec: EngineSpec, devices: tuple[str, ...], report: Report) -> Engine:
+        """An engine that plays the script of the moment."""
         report("loading the model")
         engine = ScriptedEngine(
             lambda request: self.script(request),  # noqa: PLW0108 - the script of that moment

@@ -79,7 +79,7 @@ async def create_response(
             deltas = await Begun.begin(request, service.run(prepared))
         return EventStream(_frames(run, deltas, keep), headers, source=deltas)
     with told_of_input():
-        await until_disconnect(request, make(run, service.run(prepared), keep))
+        await until_disconnect(request, make(run, service.run(prepared, whole=True), keep))
     return _json(response, headers)
 
 

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from server import cli, serve
 from server.engines.base import Delta, Engine, EngineSpec
-from server.engines.pool import Report
+from server.engines.ledger import Need
 from server.engines.scripted import ScriptedEngine
-from server.generation.herd import EngineFactory
+from server.engines.slot import Report
 
 
 def load_forever(log_dir: Path) -> None:
@@ -25,16 +25,22 @@ def load_forever(log_dir: Path) -> None:
     time.sleep(600)
 
 
-def factory(log_dir: Path) -> EngineFactory:
+class Maker:
     """Engines that say "Hello" after SCRIPT_DELAY seconds, loaded as SCRIPT_LOAD says."""
-    # Now is when the fork server would be started, with this environment.
-    (log_dir / "environment").write_text("\n".join(os.environ))
 
-    async def make(spec: EngineSpec, report: Report) -> Engine:
+    def __init__(self, log_dir: Path) -> None:
+        self.log_dir = log_dir
+        # Now is when the fork server would be started, with this environment.
+        (log_dir / "environment").write_text("\n".join(os.environ))
+
+    async def need(self, spec: EngineSpec) -> Need:
+        return Need(weights=1, kv_cache=1)
+
+    async def make(self, spec: EngineSpec, devices: tuple[str, ...], report: Report) -> Engine:
         report("loading the model")
         how = os.environ.get("SCRIPT_LOAD", "")
         if how == "forever":
-            await asyncio.to_thread(load_forever, log_dir)
+            await asyncio.to_thread(load_forever, self.log_dir)
         delay = float(os.environ.get("SCRIPT_DELAY", "0"))
         engine = ScriptedEngine(
             lambda _: [Delta(0, "Hel", [5]), delay, Delta(0, "lo", [6], finish_reason="stop")]
@@ -42,8 +48,6 @@ def factory(log_dir: Path) -> EngineFactory:
         await engine.start()
         return engine
 
-    return make
 
-
-serve._vllm_factory = factory
+serve._vllm_maker = Maker
 cli.main()

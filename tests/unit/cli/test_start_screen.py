@@ -15,9 +15,11 @@ from server.commands.inventory import open_registry, open_store, take_stock
 from server.commands.load_watch import LoadWatch
 from server.commands.start_screen import StartScreen
 from server.console import FetchBars
-from server.engines.base import Engine, EngineSpec
-from server.engines.pool import Report, SlotState, Status
-from server.generation.herd import Herd
+from server.engines.ledger import Ledger
+from server.engines.pool import Pool
+from server.engines.replicas import Replicas
+from server.engines.slot import SlotState, Status
+from server.generation.herd import Herd, NoEngines
 from server.settings import ApiKeys, read_settings
 
 
@@ -119,14 +121,11 @@ class Watched:
     """A herd whose one engine is in whatever state a test says."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        async def no_engine(spec: EngineSpec, report: Report) -> Engine:
-            raise NotImplementedError
-
         settings = read_settings()
-        herd = Herd(open_registry(settings), open_store(settings), no_engine, FetchBars)
+        store = open_store(settings)
+        herd = Herd(open_registry(settings), store, NoEngines(), FetchBars, Pool(Ledger({})))
         self.state = SlotState("unloaded", "", 0.0, 0)
-        slot = type(herd.models()[0].slot)
-        monkeypatch.setattr(slot, "state", property(lambda _: self.state))
+        monkeypatch.setattr(Replicas, "state", property(lambda _: self.state))
         self.watch = LoadWatch(herd, started=100.0, stopping=lambda: False)
 
     def look(self, now: float, status: Status, detail: str = "") -> None:
