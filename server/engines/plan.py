@@ -23,6 +23,7 @@ from server.engines.need import (
     MIB,
     block_tokens,
     kv_bytes,
+    kv_token_bytes,
 )
 from server.errors import EngineDied
 
@@ -86,14 +87,16 @@ def _check_kv_cache(spec: EngineSpec, plan: EnginePlan) -> None:
     # Only vLLM knows what less a sliding window, or another format of the cache, takes.
     if said is None or spec.sliding_window or "kv_cache_dtype" in spec.extra:
         return
-    block = CPU_BLOCK_TOKENS if plan.device == "cpu" else CUDA_BLOCK_TOKENS
-    least = kv_bytes(spec, spec.max_model_len, block_tokens(spec.extra, block))
+    block = block_tokens(
+        spec.extra, CPU_BLOCK_TOKENS if plan.device == "cpu" else CUDA_BLOCK_TOKENS
+    )
+    least = kv_bytes(spec, spec.max_model_len, block)
     if said < least:
+        holds = max(0, said // kv_token_bytes(spec) // block - 1) * block
         raise EngineDied(
-            f"'{spec.name}' has an engine.kv_cache of {said // MIB} MiB in the registry, and one "
-            f"full context of {spec.max_model_len} tokens takes {_mib(least)} MiB. "
-            f"Set at least that, or {spec.max_model_len} tokens, or a smaller context.length, or "
-            "leave it out."
+            f"'{spec.name}' has an engine.kv_cache of {_mib(said)} MiB in the registry, which "
+            f"holds {holds} tokens, and its context has {spec.max_model_len} ({_mib(least)} MiB). "
+            "Set at least that, or a smaller context.length, or leave it out."
         )
 
 
