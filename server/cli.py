@@ -228,6 +228,24 @@ def models_check(registry: Registry = None, cache_dir: CacheDir = None) -> None:
     raise typer.Exit(run(read_settings(registry=registry, cache_dir=cache_dir)))
 
 
+@models.command("plan")
+def models_plan(
+    host: Host = None,
+    port: Port = None,
+    registry: Registry = None,
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what each model takes of this machine, and which fit together; exit 1 if one never does.
+
+    Starts nothing. A Corral that runs on the port counts as if it did not.
+    """
+    settings = read_settings(host=host, port=port, registry=registry, cache_dir=cache_dir)
+    from server.commands.models_plan import plan_models as run
+
+    raise typer.Exit(run(settings, as_json=as_json))
+
+
 @models.command("schema")
 def models_schema() -> None:
     """Print the registry's JSON Schema, for editors."""

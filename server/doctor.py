@@ -13,14 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.commands.builds import CPU_ENGINE, GPU_ENGINE, Builds, find_builds
+from server.commands.forecast import Forecast, forecast, lacking
 from server.commands.inventory import Stock, open_registry, open_store, take_stock
 from server.commands.listen import PortError, PortOwner, port_owner
 from server.engines.hardware import Hardware, probe
-from server.engines.plan import Choice, plan_engine
-from server.errors import CorralError, RegistryError
-from server.generation.herd import ModelFiles, engine_spec
-from server.prompts.tokenizer import PromptTokenizer
-from server.registry.schema import ModelEntry, Registry
+from server.engines.ledger import RAM, NeverFits
+from server.errors import RegistryError
 from server.registry.values import format_bytes
 from server.settings import ApiKeyError, Settings, unknown_variables
 
@@ -28,6 +26,7 @@ from server.settings import ApiKeyError, Settings, unknown_variables
 _LITTLE_DISK = 2 * 10**9
 # Both builds that pyproject.toml allows.
 _VLLM_MINOR = "0.32."
+_FIGURES = "corral models plan shows the figures"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +44,12 @@ class Finding:
     stops: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class EngineReport:
-    """One engine as it would be started.
-
-    Args:
-        models: Ids of the entries that it serves.
-        need: Bytes it takes while it loads.
-        choices: Its settings with their reasons; empty where it cannot be planned.
-        problem: Why it cannot be planned, or "".
-    """
-
-    models: tuple[str, ...]
-    need: int
-    choices: tuple[Choice, ...]
-    problem: str = ""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """Everything that was seen.
 
     Args:
+        memory: What each engine takes, and what fits; None where the registry is wrong.
         disk_free: Bytes free where model files are kept, or None where that cannot be told.
         port_owner: Who has the port, or None if nobody has.
         port_usable: Whether the port can be listened on.
@@ -76,7 +59,7 @@ class Report:
     builds: Builds
     registry_path: Path
     stocks: Sequence[Stock]
-    engines: Sequence[EngineReport]
+    memory: Forecast | None
     cache_dir: Path
     disk_free: int | None
     host: str
@@ -108,18 +91,18 @@ def examine(settings: Settings, senses: Senses | None = None) -> Report:
     findings = [*_about_builds(builds, hardware)]
     store = open_store(settings)
     stocks: list[Stock] = []
-    engines: list[EngineReport] = []
+    memory: Forecast | None = None
+    owner, port_findings = _about_port(settings, senses)
     try:
         registry = open_registry(settings)
     except RegistryError as error:
         findings += [Finding(str(problem), "mend the registry") for problem in error.problems]
     else:
         stocks = take_stock(registry, store)
-        engines = [*_engines(registry, stocks, hardware)]
-        findings += [*_about_models(stocks, engines), *_about_memory(registry, engines, hardware)]
+        memory = forecast(registry, stocks, hardware, store, owner)
+        findings += [*_about_models(stocks, memory), *_about_memory(memory, hardware)]
     disk_free = _disk_free(store.cache_dir)
     findings += _about_disk(store.cache_dir, disk_free, stocks)
-    owner, port_findings = _about_port(settings, senses)
     findings += [*port_findings, *_about_keys(settings)]
     for text in unknown_variables(senses.environment or os.environ):
         findings.append(Finding(text, "correct or unset it", stops=False))
@@ -128,7 +111,7 @@ def examine(settings: Settings, senses: Senses | None = None) -> Report:
         builds=builds,
         registry_path=settings.registry_path,
         stocks=stocks,
-        engines=engines,
+        memory=memory,
         cache_dir=store.cache_dir,
         disk_free=disk_free,
         host=settings.host,
@@ -186,58 +169,63 @@ def _about_companions(builds: Builds) -> Iterator[Finding]:
             )
 
 
-def _engines(
-    registry: Registry, stocks: Sequence[Stock], hardware: Hardware
-) -> Iterator[EngineReport]:
-    """Plan every engine whose files are here."""
-    by_id = {stock.entry.id: stock for stock in stocks}
-    for entries in registry.engine_groups().values():
-        names = tuple(entry.id for entry in entries)
-        stock = by_id[names[0]]
-        if stock.path is None or stock.problem:
-            continue
-        try:
-            yield _planned(names, entries, stock, hardware)
-        except CorralError as error:
-            yield EngineReport(names, 0, (), str(error))
-
-
-def _planned(
-    names: tuple[str, ...], entries: list[ModelEntry], stock: Stock, hardware: Hardware
-) -> EngineReport:
-    assert stock.path is not None
-    assert stock.info is not None
-    tokenizer = PromptTokenizer.from_directory(stock.path)
-    spec = engine_spec(entries, ModelFiles(stock.path, stock.info, tokenizer))
-    plan = plan_engine(spec, hardware)
-    return EngineReport(names, plan.need.peak, plan.choices)
-
-
-def _about_models(stocks: Sequence[Stock], engines: Sequence[EngineReport]) -> Iterator[Finding]:
+def _about_models(stocks: Sequence[Stock], memory: Forecast) -> Iterator[Finding]:
     for stock in stocks:
         if stock.problem:
             yield Finding(
                 f"{stock.entry.id}: {stock.problem}",
                 f"corral models check, then corral models fetch {stock.entry.id}",
             )
-    for engine in engines:
-        if engine.problem:
-            yield Finding(engine.problem, "see 'memory' above and the model's entry")
+    broken = {stock.entry.id for stock in stocks if stock.problem}
+    for engine in memory.engines:
+        if engine.problem and engine.name not in broken:
+            yield Finding(engine.problem, "correct the model's entry in the registry")
 
 
-def _about_memory(
-    registry: Registry, engines: Sequence[EngineReport], hardware: Hardware
-) -> Iterator[Finding]:
-    at_start = {entry.id for entry in registry.models if entry.load == "startup"}
-    needs = [engine.need for engine in engines if at_start & set(engine.models)]
-    free = hardware.memory_available
-    if len(needs) > 1 and sum(needs) > free:
+def _about_memory(memory: Forecast, hardware: Hardware) -> Iterator[Finding]:
+    yield from _about_budgets(memory, hardware)
+    for engine in memory.engines:
+        if engine.plan is not None and isinstance(engine.alone, NeverFits):
+            need = format_bytes(engine.plan.need.peak)
+            yield Finding(
+                f"'{engine.name}' takes {need}, {lacking(engine.alone)} more than there is for "
+                "models.",
+                "set a smaller context.length or engine.kv_cache, raise herd.memory, or end other "
+                f"programs; {_FIGURES}",
+            )
+    if left_out := memory.left_out:
+        names = ", ".join(engine.name for engine in left_out)
         yield Finding(
-            f"The {len(needs)} engines that load at start need {format_bytes(sum(needs))}, "
-            f"and {format_bytes(free)} are free.",
-            "set load: on_demand for some, or a smaller engine.kv_cache",
+            f"Not all engines that load at the start fit together: {names} must wait.",
+            f"set load: on_demand, or a smaller engine.kv_cache; {_FIGURES}",
             stops=False,
         )
+    elif not memory.together:
+        yield Finding(
+            "The models can never all be loaded together: some will displace others.",
+            f"if that is not wanted, set a smaller engine.kv_cache; {_FIGURES}",
+            stops=False,
+        )
+
+
+def _about_budgets(memory: Forecast, hardware: Hardware) -> Iterator[Finding]:
+    for device in memory.absent:
+        yield Finding(
+            f"herd.memory sets a budget for {device}, which is not there.",
+            "correct it in the registry",
+            stops=False,
+        )
+    for device, size in memory.said.items():
+        whole = hardware.memory_total
+        if device != RAM:
+            whole = hardware.gpus[int(device.removeprefix("gpu"))].memory_total
+        if size > whole:
+            has = format_bytes(whole)
+            yield Finding(
+                f"herd.memory sets {format_bytes(size)} for {device}, which has {has}.",
+                "set less in the registry",
+                stops=False,
+            )
 
 
 def _about_disk(folder: Path, free: int | None, stocks: Sequence[Stock]) -> Iterator[Finding]:

@@ -10,9 +10,10 @@ from typing import Any
 
 from rich.text import Text
 
+from server.commands.forecast import Prospect
 from server.commands.models import files, print_json
 from server.console import columns, out
-from server.doctor import EngineReport, Report, Senses, examine
+from server.doctor import Report, Senses, examine
 from server.engines.hardware import Hardware
 from server.registry.values import format_bytes
 from server.settings import Settings
@@ -35,8 +36,9 @@ def _show(report: Report) -> None:
     if report.stocks:
         header = ("model", "files", "context", "template")
         _section("Models", [header, *_models(report)], header=True)
-    for engine in report.engines:
-        _section(f"Engine of {', '.join(engine.models)}", [*_engine(engine)])
+    for engine in report.memory.engines if report.memory else ():
+        if engine.plan is not None or engine.problem:
+            _section(f"Engine of {', '.join(engine.models)}", [*_engine(engine)])
     _findings(report)
 
 
@@ -98,10 +100,14 @@ def _models(report: Report) -> Iterator[tuple[str, ...]]:
         yield stock.entry.id, files(stock), context, stock.entry.template
 
 
-def _engine(engine: EngineReport) -> Iterator[tuple[str, ...]]:
-    if engine.need:
-        yield "memory", format_bytes(engine.need), "needed while it loads"
-    for choice in engine.choices:
+def _engine(engine: Prospect) -> Iterator[tuple[str, ...]]:
+    if engine.plan is None:
+        return
+    need = engine.plan.need
+    parts = {"weights": need.weights, "KV cache": need.kv_cache, "adapters": need.adapters}
+    told = [f"{name} {format_bytes(size)}" for name, size in parts.items() if size]
+    yield "memory", format_bytes(need.peak), f"{', '.join(told)}, and the rest"
+    for choice in engine.plan.choices:
         value = choice.value
         if choice.name.endswith("_bytes") and value.isdigit():
             value = format_bytes(int(value))
@@ -128,7 +134,9 @@ def _as_json(report: Report) -> dict[str, Any]:
         "builds": asdict(report.builds),
         "registry": str(report.registry_path),
         "models": [stock.summary() for stock in report.stocks],
-        "engines": [asdict(engine) for engine in report.engines],
+        "engines": [_engine_json(engine) for engine in report.memory.engines]
+        if report.memory
+        else [],
         "cache": {"path": str(report.cache_dir), "free": report.disk_free},
         "port": {
             "host": report.host,
@@ -136,4 +144,14 @@ def _as_json(report: Report) -> dict[str, Any]:
             "usable": report.port_usable,
             "owner": None if report.port_owner is None else asdict(report.port_owner),
         },
+    }
+
+
+def _engine_json(engine: Prospect) -> dict[str, Any]:
+    plan = engine.plan
+    return {
+        "models": list(engine.models),
+        "need": 0 if plan is None else plan.need.peak,
+        "choices": [] if plan is None else [asdict(choice) for choice in plan.choices],
+        "problem": engine.problem,
     }

@@ -17,6 +17,29 @@ Vector: TypeAlias = "array[float]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Widths of a model, for sums of what its steps take; 0 where unknown.
+
+    Args:
+        layers: Number of layers.
+        hidden: Width of the layers.
+        inner: Width inside the feed-forward part.
+        query: Width of all query heads together.
+        kv_heads: Heads of the KV cache.
+        head: Width of one of them.
+        vocabulary: Tokens it knows.
+    """
+
+    layers: int = 0
+    hidden: int = 0
+    inner: int = 0
+    query: int = 0
+    kv_heads: int = 0
+    head: int = 0
+    vocabulary: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
     """What an engine is asked to host. ``None`` means: chosen at load by `plan.plan_engine`.
 
@@ -27,7 +50,11 @@ class EngineSpec:
         weight_bytes: Size of the weights in memory.
         kv_bytes_per_token: KV cache bytes that one token of context takes, all layers.
         architecture: The Hugging Face class name, such as ``LlamaForCausalLM``.
-        kv_cache_bytes: KV cache size.
+        shape: The model's widths.
+        read_bytes: What reading the weights takes besides, while it loads (CPU only).
+        sliding_window: Its KV cache takes less than ``kv_bytes_per_token`` says.
+        kv_cache_bytes: KV cache size, of each worker.
+        kv_cache_tokens: The same in tokens of context.
         threads: OpenMP threads of each worker (CPU only).
         binding: CPUs the workers run on (CPU only): ``none``, ``cores`` or numbers as in ``0-3,8``.
         compile: True to use torch.compile (and CUDA graphs on a GPU).
@@ -44,9 +71,13 @@ class EngineSpec:
     weight_bytes: int
     kv_bytes_per_token: int
     architecture: str = ""
+    shape: Shape = Shape()
+    read_bytes: int = 0
+    sliding_window: bool = False
     dtype: str | None = None
     quantization: str | None = None
     kv_cache_bytes: int | None = None
+    kv_cache_tokens: int | None = None
     max_num_seqs: int | None = None
     max_num_batched_tokens: int | None = None
     tensor_parallel_size: int = 1
@@ -61,6 +92,16 @@ class EngineSpec:
     reasoning_parser: str | None = None
     embeds: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def workers(self) -> int:
+        """Processes, or GPUs, that share the model."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
+    @property
+    def dtype_bytes(self) -> int:
+        """Bytes of one number in weights and KV cache."""
+        return 4 if self.dtype == "float32" else 2
 
 
 @dataclass(frozen=True, slots=True)

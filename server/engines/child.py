@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,15 +28,19 @@ class ChildSettings:
     Args:
         server_pid: Process to follow into the grave.
         log_file: Receives stdout and stderr of the process, appended.
+        environment: Variables that it must have, also where the process that it is forked from was
+            made without them.
     """
 
     server_pid: int
     log_file: Path | None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def main(target: Callable[..., None], kwargs: Mapping[str, Any], settings: ChildSettings) -> None:
     """Run ``target(**kwargs)`` in a process that cannot outlive the server."""
     die_with(settings.server_pid)
+    os.environ.update(settings.environment)
     if settings.log_file is not None:
         _redirect_output(settings.log_file)
     # Ctrl-C in a terminal reaches the whole process group, and vLLM would abort what it runs:

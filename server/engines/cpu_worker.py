@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 from vllm.logger import init_logger
+from vllm.model_executor.layers.vocab_parallel_embedding import (
+    ParallelLMHead,
+    VocabParallelEmbedding,
+)
 from vllm.utils.cpu_resource_utils import get_allowed_cpu_list, get_visible_memory_node
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from server.engines import cpu_llama, threads
+from server.engines import cpu_llama, threads, weight_pages
 
 logger = init_logger(__name__)
 # vLLM replaces torch.set_num_threads by a function that refuses; keep the real one.
@@ -41,7 +45,9 @@ class CorralCPUWorker(CPUWorker):
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """As vLLM's, then the flat step where the model is a plain LLaMA."""
-        super().load_model(*args, **kwargs)
+        with weight_pages.let_go_when_read():
+            super().load_model(*args, **kwargs)
+        _unpack_embeddings(self.model_runner.model)
         flat = cpu_llama.bind(self.model_runner.model, self.vllm_config)
         logger.info("flat LLaMA step: %s", flat)
 
@@ -60,3 +66,16 @@ def _open_memory_of_all_own_nodes() -> None:
     nodes = sorted({cpu.numa_node for cpu in get_allowed_cpu_list()} & {*allowed})
     if len(nodes) > 1:
         torch.ops._C.init_cpu_memory_env(nodes)
+
+
+def _unpack_embeddings(model: Any) -> None:
+    """Drop the copy of the embeddings that vLLM packs for matrix products.
+
+    It packs every matrix over the vocabulary, also one that only rows are taken of: 1 GB for
+    Llama 3 8B. Models without a head of their own multiply by their embeddings, and keep it.
+    """
+    if not isinstance(getattr(model, "lm_head", None), ParallelLMHead):
+        return
+    for module in model.modules():
+        if type(module) is VocabParallelEmbedding:
+            module.__dict__.pop("cpu_linear", None)

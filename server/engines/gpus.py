@@ -6,12 +6,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 # A GPU that sleeps takes seconds to answer, eight of them take longer.
 _TIMEOUT_S = 10.0
-_QUERY = ("--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits")
+_FORMAT = "--format=csv,noheader,nounits"
+_QUERY = ("--query-gpu=index,uuid,name,memory.total,memory.free", _FORMAT)
 _GPU_LINE = re.compile(r"GPU \d+: .* \(UUID: (?P<uuid>[^)]+)\)")
 _MIG_LINE = re.compile(r"\s+MIG (?P<profile>\S+)\s.*\(UUID: (?P<uuid>[^)]+)\)")
 _MIG_MEMORY = re.compile(r"\.(\d+)gb")
@@ -24,6 +25,7 @@ class Gpu:
     Args:
         index: Its number in ``nvidia-smi``.
         unified: It has no memory of its own and uses the system's (GB10, Jetson).
+        called: What ``CUDA_VISIBLE_DEVICES`` calls it; "": by its number.
     """
 
     index: int
@@ -32,6 +34,7 @@ class Gpu:
     memory_free: int
     uuid: str = ""
     unified: bool = False
+    called: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,24 @@ def find(memory_total: int, memory_available: int) -> Found:
         return Found(gpus)
     visible = tuple(_visible(gpus, wanted))
     return Found(visible, "" if visible else f"CUDA_VISIBLE_DEVICES={wanted!r} shows none")
+
+
+def users(gpu: Gpu) -> list[tuple[int, int]]:
+    """Processes that hold memory of a GPU: id and bytes; none where the driver does not tell."""
+    found = []
+    for line in _ask(
+        "--query-compute-apps=gpu_uuid,pid,used_memory", "--format=csv,noheader,nounits"
+    ):
+        uuid, _, rest = line.partition(",")
+        pid, _, size = rest.partition(",")
+        if uuid.strip() == gpu.uuid and size.strip().isdigit() and pid.strip().isdigit():
+            found.append((int(pid), int(size) << 20))
+    return found
+
+
+def visible(gpus: Iterable[Gpu]) -> str:
+    """``CUDA_VISIBLE_DEVICES`` for a process that is to see these, in the words of our own."""
+    return ",".join(gpu.called or str(gpu.index) for gpu in gpus)
 
 
 def _ask(*arguments: str) -> list[str]:
@@ -100,7 +121,7 @@ def _visible(gpus: Sequence[Gpu], wanted: str) -> Iterator[Gpu]:
             found = next((gpu for gpu in gpus if name and gpu.uuid.startswith(name)), None)
         if found is None:
             return
-        yield found
+        yield replace(found, called=name)
 
 
 def _mig_parts(gpus: Sequence[Gpu]) -> Iterator[Gpu]:

@@ -9,7 +9,7 @@ is ready, and struck out when it has ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TypeAlias
 
@@ -32,6 +32,8 @@ class Need:
         overhead: Everything else: Python, libraries, activations.
         loading: What it takes besides, only while it loads.
         devices: How many devices share it, each taking this much.
+        headroom: The part of ``overhead`` that only the largest steps take.
+        about: Names what is remembered of engines like it (`measured`); "" remembers nothing.
     """
 
     weights: int
@@ -40,6 +42,8 @@ class Need:
     overhead: int = 0
     loading: int = 0
     devices: int = 1
+    headroom: int = 0
+    about: str = field(default="", compare=False)
 
     @property
     def resident(self) -> int:

@@ -5,313 +5,101 @@ Figures behind the choices are in benchmarks/RESULTS.md; what the registry sets 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from dataclasses import replace
 
+from server.engines import measured
 from server.engines.base import EngineSpec
-from server.engines.binding import Binding, bind_workers
-from server.engines.gpus import Gpu
+from server.engines.choices import Choice, EnginePlan
+from server.engines.cpu_plan import plan_cpu
+from server.engines.cuda_plan import plan_cuda
 from server.engines.hardware import Hardware
-from server.engines.ledger import Need
+from server.engines.ledger import RAM
+from server.engines.measured import Measured
 from server.engines.memory import budgets
 from server.engines.need import (
-    CPU_OVERHEAD_BYTES,
-    CUDA_OVERHEAD_BYTES,
-    GIB,
+    CPU_BLOCK_TOKENS,
+    CUDA_BLOCK_TOKENS,
     MIB,
-    cpu_need,
-    cuda_need,
+    block_tokens,
+    kv_bytes,
+    kv_token_bytes,
 )
 from server.errors import EngineDied
 
-T = TypeVar("T")
-StartMethod = Literal["forkserver", "fork", "spawn"]
-_FORKS = ("fork", "forkserver")
-# Loading holds the weights twice for a moment: as read, and packed for the GEMM library.
-CPU_WEIGHT_COPIES = 2
-CPU_KV_SHARE = 0.25
-CPU_KV_MAX_SEQUENCES = 8
-KV_BLOCK_TOKENS = 128
-CUDA_MEMORY_SHARE = 0.9
-UNIPROC = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One setting: its name, its value as text, and why (``registry`` when the user said so)."""
-
-    name: str
-    value: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnginePlan:
-    """Settings of one engine, decided.
-
-    Args:
-        device: ``cpu`` or ``cuda``.
-        threads: OpenMP threads of each worker (0 on a GPU: left to vLLM).
-        compile: True when torch.compile is used.
-        start_method: How the engine's process is made.
-        engine_args: Keyword arguments for vLLM's ``AsyncEngineArgs``.
-        choices: The same, for people.
-        need: Bytes it takes: of the RAM on a CPU, of each of its GPUs on GPUs.
-        devices: The GPUs it runs on, such as ``gpu0``; None: all that are visible.
-    """
-
-    device: str
-    threads: int
-    compile: bool
-    start_method: str
-    engine_args: Mapping[str, Any]
-    choices: tuple[Choice, ...]
-    need: Need
-    devices: tuple[str, ...] | None = None
+__all__ = ["Choice", "EnginePlan", "check_free", "plan_engine"]
 
 
 def plan_engine(
     spec: EngineSpec,
     hardware: Hardware,
     *,
-    budget: int | None = None,
-    devices: tuple[str, ...] | None = None,
+    budget: Mapping[str, int] | None = None,
+    devices: Sequence[str] | None = None,
+    known: Measured | None = None,
 ) -> EnginePlan:
     """Decide how ``spec`` runs on ``hardware``.
 
+    What it needs does not depend on what happens to be free: the same engine with the same budget
+    always needs the same, until it has been measured.
+
     Args:
-        budget: Bytes that engines may hold of the RAM, or of each GPU; None: what
-            `memory.budgets` says.
+        budget: Device → bytes that engines may hold of it; None: `memory.budgets`.
         devices: The GPUs that it is to run on, such as ``gpu0``; None: not decided yet.
+        known: What engines took that were loaded before.
 
     Raises:
-        EngineDied: The model cannot fit this machine, or what the registry says cannot be; the
-            message says by how much, or why.
+        EngineDied: What the registry says cannot be; the message says why.
     """
+    if budget is None:
+        budget = budgets(hardware)
+    about = "" if known is None else measured.about(spec, hardware)
+    rest = None if known is None else known.rest(about)
     if hardware.gpus:
-        return _plan_cuda(spec, hardware, devices)
-    return _plan_cpu(spec, hardware, budgets(hardware)["ram"] if budget is None else budget)
+        plan = plan_cuda(spec, hardware, budget, rest, devices)
+    else:
+        plan = plan_cpu(spec, hardware, budget.get(RAM, 0), rest)
+    _check_kv_cache(spec, plan)
+    return replace(plan, need=replace(plan.need, about=about))
 
 
-class _Choices:
-    """Collects the choices made."""
+def check_free(name: str, plan: EnginePlan) -> None:
+    """Refuse to start what would have to be killed for want of memory.
 
-    def __init__(self) -> None:
-        self.made: list[Choice] = []
-
-    def choose(self, name: str, said: T | None, default: T, reason: str) -> T:
-        """What the registry said, else ``default`` for ``reason``."""
-        value = default if said is None else said
-        self.made.append(Choice(name, str(value), reason if said is None else "registry"))
-        return value
-
-
-def _plan_cpu(spec: EngineSpec, hardware: Hardware, budget: int) -> EnginePlan:  # noqa: ARG001
-    choices = _Choices()
-    choices.choose("device", None, "cpu", hardware.no_gpu)
-    workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
-    least = _cpu_worker_bytes(spec, workers) + (
-        spec.kv_cache_bytes or _one_context(spec) // workers
-    )
-    binding = bind_workers(spec, hardware, workers, least)
-    threads = choices.choose(
-        "threads",
-        spec.threads,
-        max(1, min([hardware.cores // workers, *map(len, binding.cpus)])),
-        "one a physical core; fewer while others are busy",
-    )
-    choices.made.append(Choice("binding", str(binding), binding.reason))
-    compiled = choices.choose(
-        "compile", spec.compile, False, "eager starts in seconds and is as fast for LLaMA here"
-    )
-    executor = choices.choose(
-        "executor",
-        spec.executor,
-        "uni" if workers == 1 else "mp",
-        "no second process to wait for" if workers == 1 else "a process for each part of the model",
-    )
-    start = choices.choose(
-        "start_method",
-        _start_method(spec, compiled),
-        "spawn" if compiled else "forkserver",
-        "torch.compile needs a fresh process" if compiled else "forked from a prepared process",
-    )
-    kv_cache = choices.choose(
-        "kv_cache_bytes",
-        spec.kv_cache_bytes,
-        # What the user set is not second-guessed.
-        _cpu_kv_cache(spec, binding, workers) if spec.kv_cache_bytes is None else 0,
-        f"up to {CPU_KV_MAX_SEQUENCES} full contexts within a quarter of the free memory",
-    )
-    args = {
-        "kv_cache_memory_bytes": kv_cache,
-        "enforce_eager": not compiled,
-        "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
-        "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
-    }
-    return EnginePlan(
-        device="cpu",
-        threads=threads,
-        compile=compiled,
-        start_method=start,
-        engine_args=_told_workers(_common_args(spec) | args | dict(spec.extra), threads, binding),
-        choices=tuple(choices.made),
-        need=cpu_need(spec, kv_cache),
-    )
-
-
-def _told_workers(args: Mapping[str, Any], threads: int, binding: Binding) -> dict[str, Any]:
-    """``args`` with what our worker cannot start without, beside what the registry puts there."""
-    ours = {"corral_threads": threads, "corral_cpus": [list(cpus) for cpus in binding.cpus]}
-    return {**args, "additional_config": {**args.get("additional_config", {}), **ours}}
-
-
-def _start_method(spec: EngineSpec, compiled: bool) -> StartMethod | None:
-    """What the registry says, unless it would turn compilation off without a word.
+    The ledger has found room for it among engines; this is about everybody else.
 
     Raises:
-        EngineDied: A process that is forked, by the server or its helper, has torch as it was
-            imported there: ``TORCH_COMPILE_DISABLE`` was read long ago.
+        EngineDied: By how much it does not fit into what is free.
     """
-    if compiled and spec.start_method in _FORKS:
+    lacking = plan.need.peak - plan.free
+    if lacking > 0:
         raise EngineDied(
-            f"'{spec.name}' has compile: true and start_method: {spec.start_method} in its engine "
-            "settings, and a forked process cannot compile. Leave start_method out of the "
-            "registry or set it to spawn, or set compile: false."
+            f"'{name}' does not fit into what is free of {plan.place} now: it takes "
+            f"{_mib(plan.need.peak)} MiB and {_mib(lacking)} MiB are missing, which other programs "
+            "hold. End some, set a smaller context.length or engine.kv_cache in the registry, or "
+            "choose a smaller model."
         )
-    return spec.start_method
 
 
-def _one_context(spec: EngineSpec) -> int:
-    """Bytes of KV cache that the longest conversation takes."""
-    return spec.kv_bytes_per_token * (spec.max_model_len + KV_BLOCK_TOKENS)
-
-
-def _cpu_worker_bytes(spec: EngineSpec, workers: int) -> int:
-    """What each of the workers takes while it loads, without its KV cache."""
-    return CPU_WEIGHT_COPIES * spec.weight_bytes // workers + CPU_OVERHEAD_BYTES
-
-
-def _cpu_kv_cache(spec: EngineSpec, binding: Binding, workers: int) -> int:
-    """Bytes for each worker's KV cache: many full contexts, but a modest part of free memory."""
-    one_context = _one_context(spec) // workers
-    free = binding.memory - _cpu_worker_bytes(spec, workers)
-    if free < one_context:
-        place = f"the memory beside CPUs {binding}" if binding.cpus else "this machine"
+def _check_kv_cache(spec: EngineSpec, plan: EnginePlan) -> None:
+    """A context that a KV cache of a set size cannot hold would never be computed."""
+    said = plan.engine_args.get("kv_cache_memory_bytes")
+    # Only vLLM knows what less a sliding window, or another format of the cache, takes.
+    if said is None or spec.sliding_window or "kv_cache_dtype" in spec.extra:
+        return
+    block = block_tokens(
+        spec.extra, CPU_BLOCK_TOKENS if plan.device == "cpu" else CUDA_BLOCK_TOKENS
+    )
+    least = kv_bytes(spec, spec.max_model_len, block)
+    if said < least:
+        holds = max(0, said // kv_token_bytes(spec) // block - 1) * block
         raise EngineDied(
-            f"'{spec.name}' does not fit {place}: weights, one full context of "
-            f"{spec.max_model_len} tokens and the engine itself lack "
-            f"{(one_context - free) // MIB + 1} MiB of memory. Free some, set a smaller "
-            "context.length in the registry, or choose a smaller model."
+            f"'{spec.name}' has an engine.kv_cache of {_mib(said)} MiB in the registry, which "
+            f"holds {holds} tokens, and its context has {spec.max_model_len} ({_mib(least)} MiB). "
+            "Set at least that, or a smaller context.length, or leave it out."
         )
-    return max(one_context, min(int(free * CPU_KV_SHARE), CPU_KV_MAX_SEQUENCES * one_context))
 
 
-def _plan_cuda(spec: EngineSpec, hardware: Hardware, devices: tuple[str, ...] | None) -> EnginePlan:
-    wanted = spec.tensor_parallel_size * spec.pipeline_parallel_size
-    if wanted > len(hardware.gpus) and spec.executor != "ray":
-        raise EngineDied(
-            f"'{spec.name}' asks for {wanted} GPUs and this machine has {len(hardware.gpus)}. "
-            "Lower tensor_parallel_size in the registry or set executor: ray."
-        )
-    choices = _Choices()
-    choices.choose("device", None, "cuda", f"{len(hardware.gpus)} x {hardware.gpus[0].name}")
-    can_compile, why = _cuda_compile(spec, hardware)
-    compiled = choices.choose("compile", spec.compile, can_compile, why)
-    args = _common_args(spec) | {"enforce_eager": not compiled}
-    if spec.kv_cache_bytes is not None:
-        args["kv_cache_memory_bytes"] = choices.choose(
-            "kv_cache_bytes", spec.kv_cache_bytes, 0, "registry"
-        )
-    share, why = _cuda_share(spec, hardware.gpus[:wanted], wanted)
-    args["gpu_memory_utilization"] = choices.choose(
-        "gpu_memory_utilization", spec.gpu_memory_utilization, share, why
-    )
-    if spec.executor is not None:
-        executor = choices.choose("executor", spec.executor, "uni", "registry")
-        args["distributed_executor_backend"] = UNIPROC if executor == "uni" else executor
-    start = choices.choose(
-        "start_method", _start_method(spec, compiled), "spawn", "CUDA needs a fresh process"
-    )
-    return EnginePlan(
-        device="cuda",
-        threads=0,
-        compile=compiled,
-        start_method=start,
-        engine_args=args | dict(spec.extra),
-        choices=tuple(choices.made),
-        need=_cuda_need(spec, hardware.gpus[:wanted], args["gpu_memory_utilization"]),
-        devices=devices,
-    )
-
-
-def _cuda_compile(spec: EngineSpec, hardware: Hardware) -> tuple[bool, str]:
-    """Whether to compile, and why: Triton's launchers are built while the model is loaded."""
-    if lacks := hardware.gpu_compile_lacks:
-        return False, f"{lacks} for Triton's launchers"
-    if spec.start_method in _FORKS:
-        return False, "a forked process cannot"
-    return True, "a C compiler and Python.h are there"
-
-
-def _cuda_share(spec: EngineSpec, gpus: Sequence[Gpu], parts: int) -> tuple[float, str]:
-    """The share of each GPU's memory that vLLM is told to use, and why.
-
-    vLLM 0.32 uses it twice (v1/worker/gpu_worker.py). ``init_device`` refuses to start where that
-    share of the *whole* memory is not free (``request_memory`` in v1/worker/utils.py), then
-    ``determine_available_memory`` makes the KV cache of what is left of it. With
-    ``kv_cache_memory_bytes`` the second is left out and the first is not: with vLLM's own 0.92 a
-    small engine would be refused beside any other process. So it asks for what this engine takes.
-    That neither reserves nor limits anything: where the estimate is low, CUDA finds out.
-    """
-    smallest = min(gpus, key=lambda gpu: gpu.memory_total)
-    if spec.kv_cache_bytes is not None:
-        need = spec.weight_bytes // parts + spec.kv_cache_bytes + CUDA_OVERHEAD_BYTES
-        share = math.ceil(100 * need / smallest.memory_total) / 100
-        why = f"weights, KV cache and {CUDA_OVERHEAD_BYTES // GIB} GiB besides"
-        return min(share, CUDA_MEMORY_SHARE), why
-    if smallest.unified:
-        free = CUDA_MEMORY_SHARE * smallest.memory_free / smallest.memory_total
-        return max(0.01, math.floor(100 * free) / 100), "90% of what is free: it is the system's"
-    return CUDA_MEMORY_SHARE, "vLLM sizes the KV cache"
-
-
-def _cuda_need(spec: EngineSpec, gpus: Sequence[Gpu], share: float) -> Need:
-    """With a KV cache of a set size what that takes, else the whole share."""
-    if spec.kv_cache_bytes is not None:
-        return cuda_need(spec, spec.kv_cache_bytes)
-    smallest = min(gpu.memory_total for gpu in gpus)
-    least = cuda_need(spec, 0)
-    return cuda_need(spec, max(0, int(share * smallest) - least.resident))
-
-
-def _common_args(spec: EngineSpec) -> dict[str, Any]:
-    args: dict[str, Any] = {
-        "model": str(spec.model_dir),
-        "served_model_name": spec.name,
-        "dtype": spec.dtype or "auto",
-        "max_model_len": spec.max_model_len,
-        "tensor_parallel_size": spec.tensor_parallel_size,
-        "pipeline_parallel_size": spec.pipeline_parallel_size,
-        "disable_log_stats": True,
-        "shutdown_timeout": 0,
-        # Requests of equal priority come in the order of their arrival, as without.
-        "scheduling_policy": "priority",
-    }
-    if spec.embeds:
-        args |= {"runner": "pooling", "convert": "embed"}
-    # Whether an embedding model can share prefixes depends on how it pools, which vLLM knows.
-    if spec.prefix_caching is not None or not spec.embeds:
-        args["enable_prefix_caching"] = spec.prefix_caching is not False
-    if spec.reasoning_parser is not None:
-        # The engine must know where reasoning ends, because no constraint holds before.
-        args["reasoning_parser"] = spec.reasoning_parser
-    if spec.max_num_seqs is not None:
-        args["max_num_seqs"] = spec.max_num_seqs
-    if spec.max_num_batched_tokens is not None:
-        args["max_num_batched_tokens"] = spec.max_num_batched_tokens
-    if spec.quantization is not None:
-        args["quantization"] = spec.quantization
-    return args
+def _mib(size: int) -> int:
+    """Rounded up."""
+    return -(-size // MIB)

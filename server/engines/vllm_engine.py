@@ -31,7 +31,7 @@ from server.engines.base import (
     Vector,
 )
 from server.engines.output import OutputFormat
-from server.engines.plan import EnginePlan
+from server.engines.plan import EnginePlan, check_free
 from server.engines.vllm_errors import translated
 from server.engines.vllm_parsers import VllmOutputFormat
 from server.errors import EngineDied, GenerationFailed
@@ -135,6 +135,7 @@ class VllmEngine:
 
     async def start(self) -> None:
         """Load in a thread, then send one request of each kind that compiles something at first."""
+        check_free(self._spec.name, self._plan)
         try:
             self._llm = await asyncio.get_running_loop().run_in_executor(_LOADER, self._load)
             await self._warm_up()
@@ -319,7 +320,7 @@ class VllmEngine:
         original = utils.get_mp_context
         context = _EngineContext(
             self._plan.start_method,
-            child.ChildSettings(server_pid=os.getpid(), log_file=self._log_file),
+            child.ChildSettings(os.getpid(), self._log_file, _gpu_environment(self._plan)),
             self._processes,
         )
         utils.get_mp_context = lambda: context
@@ -408,13 +409,26 @@ class _EngineContext:
 
 @contextlib.contextmanager
 def _environment(plan: EnginePlan) -> Iterator[None]:
-    """What a spawned engine inherits: compilation if it is to compile."""
-    name = "TORCH_COMPILE_DISABLE"
-    before = os.environ.get(name)
+    """What an engine inherits, and what vLLM looks at here while it sets one up: compilation if it
+    is to compile, and the GPUs that it is to see. One engine is loaded at a time."""
+    names = ("TORCH_COMPILE_DISABLE", *_gpu_environment(plan))
+    before = {name: os.environ.get(name) for name in names}
     if plan.compile:
-        os.environ.pop(name, None)
+        os.environ.pop("TORCH_COMPILE_DISABLE", None)
+    os.environ.update(_gpu_environment(plan))
     try:
         yield
     finally:
-        if before is not None:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _gpu_environment(plan: EnginePlan) -> Mapping[str, str]:
+    if plan.visible is None:
+        return {}
+    # Numbers are nvidia-smi's, unless somebody has chosen another order already.
+    order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    return {"CUDA_VISIBLE_DEVICES": plan.visible, "CUDA_DEVICE_ORDER": order}

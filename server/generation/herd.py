@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from server.engines.base import Engine, EngineSpec
+from server.engines.base import Engine, EngineSpec, Shape
 from server.engines.ledger import Need
 from server.engines.pool import Pool
 from server.engines.replicas import Replicas
@@ -352,16 +352,21 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
     """What the engine that ``entries`` share must host: the longest of their contexts."""
     settings = entries[0].engine
     info = files.info
+    number = 4 if settings.dtype == "float32" else 2
     return EngineSpec(
         name=entries[0].id,
         model_dir=files.directory,
         max_model_len=max(resolve_context_length(entry, info) for entry in entries),
-        weight_bytes=info.weight_bytes,
-        kv_bytes_per_token=info.kv_bytes_per_token(4 if settings.dtype == "float32" else 2),
+        weight_bytes=info.loaded_bytes(number),
+        kv_bytes_per_token=info.kv_bytes_per_token(number),
         architecture=info.architecture,
+        shape=_shape(info),
+        read_bytes=info.read_bytes,
+        sliding_window=info.sliding_window,
         dtype=settings.dtype,
         quantization=settings.quantization,
-        kv_cache_bytes=settings.kv_cache,
+        kv_cache_bytes=settings.kv_cache.bytes if settings.kv_cache else None,
+        kv_cache_tokens=settings.kv_cache.tokens if settings.kv_cache else None,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         tensor_parallel_size=settings.tensor_parallel_size,
@@ -376,4 +381,16 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         reasoning_parser=entries[0].reasoning_parser,
         embeds=entries[0].kind == "embedding",
         extra=settings.extra,
+    )
+
+
+def _shape(info: ModelInfo) -> Shape:
+    return Shape(
+        layers=info.num_layers,
+        hidden=info.hidden_size,
+        inner=info.inner_size,
+        query=info.num_heads * info.head_dim,
+        kv_heads=info.num_kv_heads,
+        head=info.head_dim,
+        vocabulary=info.vocab_size,
     )

@@ -17,20 +17,23 @@ from server.registry.schema import (
     Context,
     EngineKey,
     EngineSettings,
+    HerdSettings,
     ModelEntry,
     Registry,
     Sampling,
 )
 from server.registry.sources import ModelStore, default_cache_dir
 from server.registry.sources_schema import DirectorySource, HubSource, PackageSource, Source
-from server.registry.values import ByteSize, format_bytes, parse_byte_size
+from server.registry.values import ByteSize, CacheSize, format_bytes, parse_byte_size
 
 __all__ = [
     "ByteSize",
+    "CacheSize",
     "Context",
     "DirectorySource",
     "EngineKey",
     "EngineSettings",
+    "HerdSettings",
     "HubSource",
     "ModelEntry",
     "ModelInfo",

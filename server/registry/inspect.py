@@ -7,13 +7,15 @@ import struct
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from server.errors import SourceError
 from server.registry.cache import read_json
 from server.registry.schema import ModelEntry
 
 _MAX_HEADER = 100_000_000  # bytes; the format's own limit
+# Bytes of one number, of formats that are turned into the engine's own when they are loaded.
+_PLAIN = {"BF16": 2, "F16": 2, "F32": 4, "F64": 8}
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F8_E4M3": "float8_e4m3fn"}
 _LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
 # With these the stated length is the scaled one already; with others (linear, dynamic) the factor
@@ -39,6 +41,27 @@ class ModelInfo:
     architecture: str
     """Class name in config.json, such as LlamaForCausalLM."""
     vocab_size: int
+    hidden_size: int = 0
+    """Width of the layers."""
+    inner_size: int = 0
+    """Width inside the feed-forward part."""
+    num_heads: int = 0
+    """Query heads."""
+    parameters: int | None = None
+    """Number of weights; None where they are quantised, or not in safetensors."""
+    read_bytes: int = 0
+    """Bytes of the largest file that has to be read whole: safetensors are read piece by piece."""
+    sliding_window: bool = False
+    """Some layers only keep the last tokens: their KV cache is smaller than is counted here."""
+
+    def loaded_bytes(self, dtype_bytes: int = 2) -> int:
+        """Bytes of the weights in memory; quantised ones stay as they are stored.
+
+        Args:
+            dtype_bytes: Bytes of one number there (2 for bfloat16 and float16). vLLM's ``auto``
+                takes 2 for float32 weights too.
+        """
+        return self.weight_bytes if self.parameters is None else self.parameters * dtype_bytes
 
     def kv_bytes_per_token(self, dtype_bytes: int = 2) -> int:
         """Bytes of KV cache for one token: keys and values of every layer.
@@ -61,20 +84,26 @@ def describe_model(directory: Path) -> ModelInfo:
     config = read_json(directory / "config.json")
     text = config.get("text_config")  # multimodal wrappers keep the language model's numbers here
     config = config | text if isinstance(text, dict) else config
-    weight_bytes, stored_dtype = _weights(directory)
+    weights = _weights(directory)
     heads = _number(config, directory, "num_attention_heads", "n_head")
     hidden = _number(config, directory, "hidden_size", "n_embd")
     architectures = config.get("architectures") or ["unknown"]
-    dtype = config.get("dtype") or config.get("torch_dtype") or stored_dtype
+    dtype = config.get("dtype") or config.get("torch_dtype") or weights.dtype
     return ModelInfo(
         context_length=_context_length(config, directory),
         num_layers=_number(config, directory, "num_hidden_layers", "n_layer"),
         num_kv_heads=int(config.get("num_key_value_heads") or heads),
         head_dim=int(config.get("head_dim") or hidden // heads),
-        weight_bytes=weight_bytes,
+        weight_bytes=weights.size,
         dtype=str(dtype).removeprefix("torch."),
         architecture=str(architectures[0]),
         vocab_size=_number(config, directory, "vocab_size"),
+        hidden_size=hidden,
+        inner_size=int(config.get("intermediate_size") or config.get("n_inner") or 4 * hidden),
+        num_heads=heads,
+        parameters=None if config.get("quantization_config") else weights.parameters,
+        read_bytes=weights.largest,
+        sliding_window=_slides(config),
     )
 
 
@@ -149,23 +178,36 @@ def _number(config: dict[str, Any], directory: Path, *names: str) -> int:
     raise SourceError(f"{directory / 'config.json'} states no {names[0]}.")
 
 
-def _weights(directory: Path) -> tuple[int, str]:
-    """Bytes of the weights and their commonest number format."""
-    total = 0
-    dtypes: Counter[str] = Counter()
+class _Weights(NamedTuple):
+    """Bytes, commonest number format, how many numbers where no format packs them, and bytes of the
+    largest file that has to be read whole."""
+
+    size: int
+    dtype: str
+    parameters: int | None = None
+    largest: int = 0
+
+
+def _weights(directory: Path) -> _Weights:
+    sizes: Counter[str] = Counter()
     for path in sorted(directory.glob("*.safetensors")):
         for tensor in _safetensors_header(path).values():
             start, end = tensor["data_offsets"]
-            total += end - start
-            dtypes[tensor["dtype"]] += end - start
-    if total:
-        kind = dtypes.most_common(1)[0][0]
-        return total, _DTYPES.get(kind, kind.lower())
-    pickles = [*directory.glob("*.bin"), *directory.glob("*.pth")]
-    total = sum(path.stat().st_size for path in pickles)
-    if not total:
+            sizes[tensor["dtype"]] += end - start
+    if total := sizes.total():
+        kind = sizes.most_common(1)[0][0]
+        plain = {*sizes} <= {*_PLAIN}
+        count = sum(size // _PLAIN[kind] for kind, size in sizes.items()) if plain else None
+        return _Weights(total, _DTYPES.get(kind, kind.lower()), count)
+    pickles = [path.stat().st_size for path in (*directory.glob("*.bin"), *directory.glob("*.pth"))]
+    if not sum(pickles):
         raise SourceError(f"{directory} holds no weights.")
-    return total, "float16"
+    return _Weights(sum(pickles), "float16", largest=max(pickles))
+
+
+def _slides(config: dict[str, Any]) -> bool:
+    """Whether some layer has a sliding window; Qwen states one and says that it is not used."""
+    return bool(config.get("sliding_window")) and config.get("use_sliding_window") is not False
 
 
 def _safetensors_header(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 from server.registry.schema import (
     Context,
     EngineSettings,
+    HerdSettings,
     ModelEntry,
     Registry,
     Sampling,
@@ -22,6 +23,7 @@ _SECTIONS: dict[str, type[Section]] = {
     "context": Context,
     "sampling": Sampling,
     "engine": EngineSettings,
+    "herd": HerdSettings,
 }
 _OWN_WORDS = frozenset(
     ["byte_size", "top_k", "template_unknown", "directory_empty", "wheel_path", "duplicate_names"]

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from server.errors import ModelNotFound
 from server.registry.sources_schema import Source
-from server.registry.values import ByteSize, Duration, Section, StopString
+from server.registry.values import DeviceMemory, Duration, KvCacheSize, Section, StopString
 
 TEMPLATES_CONTEXT = "known_templates"
 """Key of the validation context under which the ids of the prompt formats are handed in."""
@@ -124,8 +124,9 @@ class EngineSettings(Section):
     """Number format of the weights; auto takes the one they are stored in."""
     quantization: str | None = Field(default=None, min_length=1, max_length=50)
     """vLLM's quantization method, such as awq, gptq or fp8, where the weights need it said."""
-    kv_cache: ByteSize | None = None
-    """Memory for the KV cache, such as 512MiB or 8GB; on each GPU where several share a model."""
+    kv_cache: KvCacheSize | None = None
+    """Memory for the KV cache, such as 512MiB or 8GB, on each GPU where several share a model; or
+    how many tokens it holds, such as 16384 tokens."""
     max_num_seqs: Count | None = None
     """Most requests computed at the same time."""
     max_num_batched_tokens: Count | None = None
@@ -233,6 +234,10 @@ class HerdSettings(Section):
     """How the models share the machine. Engines are loaded one at a time; one that does not fit
     displaces others, idle ones first."""
 
+    memory: DeviceMemory | None = None
+    """Memory that all engines together may hold, such as 16GiB: of the RAM or, on a machine with
+    GPUs, of each GPU. Or device by device, such as {gpu0: 70GiB, gpu1: 40GiB}. Left out: what is
+    free when the server starts, less a reserve."""
     max_wait: Duration = 30.0
     """How long a busy model may keep another one waiting for its room, such as 30s."""
     min_residency: Duration = 10.0
@@ -248,7 +253,7 @@ class Registry(Section):
     version: Literal[1] = 1
     """Version of this file's format."""
     herd: HerdSettings = Field(default_factory=HerdSettings)
-    """How the models share the machine."""
+    """How the models below share the machine."""
     models: list[ModelEntry] = Field(min_length=1)
     """The models, the first being the one shown first."""
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 _UNITS = {
@@ -75,18 +84,14 @@ def _byte_size(value: Any) -> int:
         raise PydanticCustomError("byte_size", "{reason}", {"reason": str(error)}) from None
 
 
+_SIZE_SCHEMA: list[dict[str, Any]] = [
+    {"type": "integer", "minimum": 1},
+    {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KMGTkmgt]?[iI]?[bB])?\s*$"},
+]
 ByteSize = Annotated[
     int,
     BeforeValidator(_byte_size),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1},
-                {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KMGTkmgt]?[iI]?[bB])?\s*$"},
-            ],
-            "examples": ["512MiB", "2GB"],
-        }
-    ),
+    WithJsonSchema({"anyOf": _SIZE_SCHEMA, "examples": ["512MiB", "2GB"]}),
 ]
 """Bytes: an integer, or text such as ``512MiB`` or ``2GB``; always an int after validation."""
 
@@ -134,5 +139,77 @@ Duration = Annotated[
     ),
 ]
 """Seconds: a number, or text such as ``90s`` or ``15m``; always a float after validation."""
+_TOKENS = re.compile(r"\s*([1-9]\d{0,11})\s*tokens?\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """Size of a KV cache: in bytes, or in tokens of context; the other one is None."""
+
+    bytes: int | None = None
+    tokens: int | None = None
+
+    def written(self) -> int | str:
+        """As it may stand in the file: ``536870912`` or ``16384 tokens``."""
+        return f"{self.tokens} tokens" if self.bytes is None else self.bytes
+
+
+def _cache_size(value: Any) -> CacheSize:
+    if isinstance(value, CacheSize):
+        return value
+    match = _TOKENS.fullmatch(value) if isinstance(value, str) else None
+    if match is not None:
+        return CacheSize(tokens=int(match[1]))
+    try:
+        return CacheSize(bytes=parse_byte_size(value))
+    except ValueError as error:
+        reason = str(error).replace("512MiB or 2GB", "512MiB or 16384 tokens")
+        raise PydanticCustomError("byte_size", "{reason}", {"reason": reason}) from None
+
+
+KvCacheSize = Annotated[
+    CacheSize,
+    PlainValidator(_cache_size),
+    PlainSerializer(CacheSize.written),
+    WithJsonSchema(
+        {
+            "anyOf": [*_SIZE_SCHEMA, {"type": "string", "pattern": r"^\s*[1-9]\d*\s*tokens?\s*$"}],
+            "examples": ["512MiB", "2GB", "16384 tokens"],
+        }
+    ),
+]
+"""A KV cache's size: bytes as in `ByteSize`, or ``16384 tokens``."""
+
+_DEVICE = r"^(ram|gpu\d{1,3})$"
+
+
+def _memory(value: Any) -> int | dict[str, int]:
+    if not isinstance(value, dict):
+        return _byte_size(value)
+    for device in value:
+        if not isinstance(device, str) or not re.fullmatch(_DEVICE, device):
+            reason = f"must name devices ram, gpu0, gpu1 and so on, not '{device}'"
+            raise PydanticCustomError("byte_size", "{reason}", {"reason": reason})
+    return {device: _byte_size(size) for device, size in value.items()}
+
+
+DeviceMemory = Annotated[
+    int | dict[str, int],
+    BeforeValidator(_memory),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                *_SIZE_SCHEMA,
+                {
+                    "type": "object",
+                    "patternProperties": {_DEVICE: {"anyOf": _SIZE_SCHEMA}},
+                    "additionalProperties": False,
+                },
+            ],
+            "examples": ["16GiB", {"ram": "16GiB", "gpu0": "70GiB"}],
+        }
+    ),
+]
+"""Bytes for all devices alike, or device → bytes."""
 
 StopString = Annotated[str, Field(min_length=1, max_length=64)]

@@ -175,7 +175,10 @@ def test_builds_that_do_not_fit(
 def test_a_gpu_machine_with_its_build_is_sound(registry: Path) -> None:
     report = examine(read_settings(), senses(replace(MACHINE, gpus=(GPU,)), GPU_BUILD))
     assert report.findings == []
-    assert ("device", "cuda") in [(c.name, c.value) for c in report.engines[0].choices]
+    assert report.memory is not None
+    plan = report.memory.engines[0].plan
+    assert plan is not None
+    assert ("device", "cuda") in [(choice.name, choice.value) for choice in plan.choices]
 
 
 def test_another_minor_version_is_only_a_warning(registry: Path) -> None:
@@ -188,18 +191,57 @@ def test_another_minor_version_is_only_a_warning(registry: Path) -> None:
 def test_a_model_that_does_not_fit(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small = senses(replace(MACHINE, memory_available=100 << 20))
     ((what, stops),) = wrong(small)
-    assert what.startswith("'tiny' does not fit this machine:")
+    # Nothing is left once the server has its own; one context takes 163,840 bytes.
+    assert what == "'tiny' takes 659.6 MB, 630 MiB more than there is for models."
     assert stops
     assert doctor(read_settings(), as_json=False, senses=small) == 1
-    assert "What is wrong\n  ✗ 'tiny' does not fit" in capsys.readouterr().out
+    assert "What is wrong\n  ✗ 'tiny' takes" in capsys.readouterr().out
 
 
 def test_engines_that_fit_alone_but_not_together(registry: Path) -> None:
     second = "  - id: two\n    source: *weights\n    engine: {threads: 1}\n"
     registry.write_text(registry.read_text() + second)
-    ((what, stops),) = wrong(senses(replace(MACHINE, memory_available=1500 << 20)))
-    assert what.startswith("The 2 engines that load at start need ")
-    assert not stops
+    herd = "herd: {memory: 1GiB}\n"
+    registry.write_text(herd + registry.read_text())
+    assert wrong(senses()) == [
+        ("Not all engines that load at the start fit together: two must wait.", False)
+    ]
+    registry.write_text(registry.read_text() + "    load: on_demand\n")
+    assert wrong(senses()) == [
+        ("The models can never all be loaded together: some will displace others.", False)
+    ]
+    registry.write_text(registry.read_text().replace("1GiB", "2GiB"))
+    assert wrong(senses()) == []
+
+
+def test_budgets_that_cannot_be(registry: Path) -> None:
+    herd = "herd: {memory: {ram: 20GiB, gpu3: 1GiB}}\n"
+    registry.write_text(herd + registry.read_text())
+    assert wrong(senses()) == [
+        ("herd.memory sets a budget for gpu3, which is not there.", False),
+        ("herd.memory sets 21.5 GB for ram, which has 17.2 GB.", False),
+    ]
+    gpu = senses(replace(MACHINE, gpus=(GPU,)), GPU_BUILD)
+    registry.write_text(registry.read_text().replace("gpu3: 1GiB", "gpu0: 100GiB"))
+    assert wrong(gpu) == [
+        ("herd.memory sets 21.5 GB for ram, which has 17.2 GB.", False),
+        ("herd.memory sets 107.4 GB for gpu0, which has 85.9 GB.", False),
+    ]
+
+
+def test_an_engine_that_cannot_be_planned(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry.write_text(
+        registry.read_text().replace(
+            "- id: tiny-raw", "- id: tiny-raw\n    engine: {kv_cache: 100 tokens}"
+        )
+    )
+    ((what, stops),) = wrong(senses())
+    assert what.startswith("'tiny-raw' has an engine.kv_cache of 1 MiB in the registry, which")
+    assert stops
+    assert doctor(read_settings(), as_json=False, senses=senses()) == 1
+    assert "Engine of tiny-raw\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -67,3 +67,27 @@ def test_it_does_not_begin_after_the_servers_end(way: str, start: Start) -> None
     server.wait()
     engine = start(sys.executable, "-c", WATCH, str(ROOT), str(server.pid), way)
     assert engine.wait(10) in (1, -signal.SIGKILL)
+
+
+MAIN = """
+import os, sys, types
+sys.path.insert(0, sys.argv[1])
+# What it does to grammars is not asked here, and imports vLLM.
+sys.modules["server.engines.grammars"] = types.SimpleNamespace(install=lambda: None)
+from server.engines import child
+def target(name):
+    print(os.environ[name], flush=True)
+settings = child.ChildSettings(int(sys.argv[2]), None, {"CUDA_VISIBLE_DEVICES": "1"})
+child.main(target, {"name": "CUDA_VISIBLE_DEVICES"}, settings)
+"""
+
+
+def test_it_sees_its_gpus_also_where_it_was_forked_without_them() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, str(ROOT), str(os.getpid())],
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": "0,1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1\n"

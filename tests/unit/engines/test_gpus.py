@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from server.engines import gpus
-from server.engines.gpus import Found, Gpu, find
+from server.engines.gpus import Found, Gpu, find, users, visible
 
 GIB = 1 << 30
 SYSTEM = (128 * GIB, 100 * GIB)
@@ -70,7 +71,10 @@ def test_those_that_may_be_used(
     answer(smi)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
     found = find(*SYSTEM)
-    assert found.gpus == tuple(map(whole, indexes))
+    assert [replace(gpu, called="") for gpu in found.gpus] == [*map(whole, indexes)]
+    names = [name.strip() for name in wanted.split(",")]
+    # A process that is to see some of them gets the user's own words.
+    assert [visible([gpu]) for gpu in found.gpus] == names[: len(indexes)]
     assert found.none == ("" if indexes else f"CUDA_VISIBLE_DEVICES={wanted!r} shows none")
 
 
@@ -78,9 +82,21 @@ def test_those_that_may_be_used(
 def test_a_part_of_one(wanted: str, smi: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answer(smi)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", wanted)
-    assert find(*SYSTEM).gpus == (
-        Gpu(0, "NVIDIA H100 MIG 3g.40gb", 40 * GIB, 40 * GIB, "MIG-cba663e8-9bed"),
-    )
+    name = wanted.split(",", maxsplit=1)[0]
+    part = Gpu(0, "NVIDIA H100 MIG 3g.40gb", 40 * GIB, 40 * GIB, "MIG-cba663e8-9bed", called=name)
+    assert find(*SYSTEM).gpus == (part,)
+    assert visible([part]) == name
+
+
+def test_gpus_are_called_by_their_numbers_where_nobody_calls_them() -> None:
+    assert visible([whole(2), whole(0)]) == "2,0"
+
+
+def test_who_uses_a_gpu(smi: Path) -> None:
+    lines = [f"{UUIDS[1]}, 17, 500", f"{UUIDS[0]}, 18, 600", f"{UUIDS[1]}, 19, [N/A]", "", "x"]
+    answer(smi, "\n".join([*lines, f"{UUIDS[1]}, 20, 1"]))
+    assert users(whole(1)) == [(17, 500 << 20), (20, 1 << 20)]
+    assert users(whole(2)) == []
 
 
 @pytest.mark.parametrize("memory", ["[N/A], [N/A]", "[Not Supported], [Not Supported]", "131072, "])

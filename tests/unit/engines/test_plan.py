@@ -1,20 +1,25 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.engines.base import EngineSpec
+from server.engines.choices import UNIPROC, EnginePlan
+from server.engines.cpu_plan import KV_MAX_CONTEXTS
 from server.engines.hardware import Gpu, Hardware, Node
-from server.engines.plan import CPU_KV_MAX_SEQUENCES, GIB, UNIPROC, EnginePlan, plan_engine
+from server.engines.need import FORKED_BYTES, GIB, MIB
+from server.engines.plan import check_free, plan_engine
 from server.errors import EngineDied
 
-MIB = 1 << 20
 KV = 1 << 14  # 16 KiB a token: a context of 8,064 tokens and a block of 128 take 128 MiB
 CONTEXT = 8192 - 128
-KV_CACHE = CPU_KV_MAX_SEQUENCES * 128 * MIB
+KV_CACHE = KV_MAX_CONTEXTS * 128 * MIB
 GPU = Gpu(0, "NVIDIA H100", 80 * GIB, 79 * GIB)
+# Weights of 1 GiB, a process, and 48 MiB that its heap grows by; the spec has no shape.
+FIXED = GIB + FORKED_BYTES + 48 * MIB
 
 
 def spec(**fields: Any) -> EngineSpec:
@@ -62,7 +67,7 @@ def test_a_cpu() -> None:
         "shutdown_timeout": 0,
         "scheduling_policy": "priority",
         "dtype": "auto",
-        # A quarter of the 13 GiB that stay free is more.
+        # A quarter of the 12 GiB or so that stay for models is more.
         "kv_cache_memory_bytes": KV_CACHE,
         "enforce_eager": True,
         "distributed_executor_backend": UNIPROC,
@@ -78,7 +83,7 @@ def test_a_cpu() -> None:
         "start_method": ("forkserver", "forked from a prepared process"),
         "kv_cache_bytes": (
             str(KV_CACHE),
-            f"up to {CPU_KV_MAX_SEQUENCES} full contexts within a quarter of the free memory",
+            f"up to {KV_MAX_CONTEXTS} full contexts within a quarter of what is left for models",
         ),
     }
 
@@ -90,7 +95,7 @@ def test_the_registry_wins_on_a_cpu() -> None:
         compile=True,
         executor="mp",
         start_method="spawn",
-        kv_cache_bytes=5 * MIB,
+        kv_cache_bytes=500 * MIB,
         dtype="float32",
         quantization="awq",
         max_num_seqs=3,
@@ -98,12 +103,12 @@ def test_the_registry_wins_on_a_cpu() -> None:
         prefix_caching=False,
         extra={"seed": 1, "enforce_eager": "theirs"},
     )
-    # It is not even asked whether what was set explicitly fits.
+    # Whether it fits is not asked here.
     plan = plan_engine(said, machine(memory=1))
     assert (plan.threads, plan.compile, plan.start_method) == (2, True, "spawn")
     args = plan.engine_args
     assert args["distributed_executor_backend"] == "mp"
-    assert (args["kv_cache_memory_bytes"], args["dtype"]) == (5 * MIB, "float32")
+    assert (args["kv_cache_memory_bytes"], args["dtype"]) == (500 * MIB, "float32")
     assert (args["quantization"], args["max_num_seqs"]) == ("awq", 3)
     assert (args["max_num_batched_tokens"], args["enable_prefix_caching"]) == (99, False)
     assert (args["seed"], args["enforce_eager"]) == (1, "theirs")
@@ -145,26 +150,40 @@ def test_several_parts_need_several_processes() -> None:
 
 
 def test_a_machine_of_two_sockets() -> None:
-    """Memory of a node: 2 GiB for the weights, 1 for the engine, and a quarter of what is left."""
+    """The KV cache is such that the engine stays in the memory of one of them."""
     nodes = (Node(0, (0, 1, 2), 4 * GIB), Node(1, (3, 4, 5), 5 * GIB))
-    plan = plan_engine(spec(), machine(memory=9 * GIB, nodes=nodes))
+    both = {"ram": 8 * GIB}
+
+    def planned(memory: int = 9 * GIB, **fields: Any) -> EnginePlan:
+        return plan_engine(spec(**fields), machine(memory, nodes=nodes), budget=both)
+
+    plan = planned()
     assert plan.threads == 3
     assert plan.engine_args["additional_config"]["corral_cpus"] == [[3, 4, 5]]
-    assert plan.engine_args["kv_cache_memory_bytes"] == GIB // 2
+    # A quarter of what one node's 4 GiB leave.
+    assert plan.engine_args["kv_cache_memory_bytes"] == (4 * GIB - FIXED) // 4
     assert shown(plan)["binding"] == ("3-5", "the cores of one NUMA node: nearest to memory")
-    parts = plan_engine(spec(pipeline_parallel_size=2), machine(memory=9 * GIB, nodes=nodes))
+    assert (plan.free, plan.place) == (5 * GIB, "the memory beside CPUs 3-5")
+    parts = planned(pipeline_parallel_size=2)
     assert (parts.threads, shown(parts)["binding"][0]) == (3, "3-5 | 0-2")
-    free = plan_engine(spec(binding="none"), machine(memory=9 * GIB, nodes=nodes))
+    free = planned(binding="none")
     assert (free.threads, shown(free)["binding"]) == (6, ("none", "registry"))
+    assert free.engine_args["kv_cache_memory_bytes"] == KV_CACHE
     # What the registry wants is the node's too.
-    large = plan_engine(spec(kv_cache_bytes=3 * GIB), machine(memory=9 * GIB, nodes=nodes))
+    large = planned(kv_cache_bytes=4 * GIB)
     assert shown(large)["binding"] == ("none", "too large for one NUMA node")
+    # Too large for one: then it has all of the budget.
+    heavy = planned(weight_bytes=4 * GIB)
+    assert shown(heavy)["binding"] == ("none", "too large for one NUMA node")
+    assert heavy.engine_args["kv_cache_memory_bytes"] == (8 * GIB - FIXED - 3 * GIB) // 4
+    assert heavy.need.resident == FIXED + 3 * GIB + (5 * GIB - FIXED) // 4
 
 
 def test_what_does_not_fit_where_it_is_bound() -> None:
-    nodes = (Node(0, (0, 1, 2), 2 * GIB), Node(1, (3, 4, 5), 2 * GIB))
-    with pytest.raises(EngineDied, match="'m' does not fit the memory beside CPUs 0-2: weights,"):
-        plan_engine(spec(binding="cores"), machine(nodes=nodes))
+    nodes = (Node(0, (0, 1, 2), GIB), Node(1, (3, 4, 5), GIB))
+    plan = plan_engine(spec(binding="cores"), machine(nodes=nodes))
+    with pytest.raises(EngineDied, match="'m' does not fit into what is free of the memory beside"):
+        check_free("m", plan)
 
 
 def test_a_quota_of_less_than_a_nodes_cores() -> None:
@@ -173,26 +192,68 @@ def test_a_quota_of_less_than_a_nodes_cores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "kv_cache"),
+    ("budget", "kv_cache"),
     [
-        (3 * GIB + 2 * GIB, GIB // 2),  # a quarter of 2 GiB
-        (3 * GIB + 200 * MIB, 128 * MIB),  # a quarter is too little for one context
-        (3 * GIB + 128 * MIB, 128 * MIB),
+        (FIXED + 5 * GIB, KV_CACHE),
+        (FIXED + 2 * GIB, GIB // 2),  # a quarter
+        (FIXED + 200 * MIB, 128 * MIB),  # a quarter is too little for one context
+        (FIXED, 128 * MIB),
+        (0, 128 * MIB),  # the ledger will say that it never fits, and by how much
     ],
 )
-def test_the_kv_cache_of_a_small_machine(memory: int, kv_cache: int) -> None:
-    assert plan_engine(spec(), machine(memory)).engine_args["kv_cache_memory_bytes"] == kv_cache
+def test_the_kv_cache_goes_by_the_budget(budget: int, kv_cache: int) -> None:
+    for memory in (GIB, 100 * GIB):
+        plan = plan_engine(spec(), machine(memory), budget={"ram": budget})
+        assert plan.engine_args["kv_cache_memory_bytes"] == kv_cache, "whatever is free now"
+        assert plan.kv_tokens == kv_cache // KV
+        assert plan.need.kv_cache == kv_cache
+        assert plan.need.resident == plan.need.peak == FIXED + kv_cache
 
 
-@pytest.mark.parametrize(("short", "lacks"), [(1, 1), (MIB - 1, 1), (100 * MIB, 101)])
-def test_what_does_not_fit(short: int, lacks: int) -> None:
+@pytest.mark.parametrize("short", [1, MIB, 100 * MIB])
+def test_what_others_hold_is_missing(short: int) -> None:
+    need = FIXED + 128 * MIB
+    check_free("m", plan_engine(spec(), machine(need), budget={"ram": FIXED}))
+    plan = plan_engine(spec(), machine(need - short), budget={"ram": FIXED})
     with pytest.raises(EngineDied) as caught:
-        plan_engine(spec(), machine(3 * GIB + 128 * MIB - short))
+        check_free("m", plan)
     assert str(caught.value) == (
-        "'m' does not fit this machine: weights, one full context of 8064 tokens and the engine "
-        f"itself lack {lacks} MiB of memory. Free some, set a smaller context.length in the "
-        "registry, or choose a smaller model."
+        f"'m' does not fit into what is free of this machine now: it takes {need // MIB} MiB and "
+        f"{-(-short // MIB)} MiB are missing, which other programs hold. End some, set a smaller "
+        "context.length or engine.kv_cache in the registry, or choose a smaller model."
     )
+
+
+@pytest.mark.parametrize(("gpus", "tokens"), [(0, 8064 + 128), (1, 8064 + 16)])
+def test_a_kv_cache_in_tokens(gpus: int, tokens: int) -> None:
+    """vLLM keeps one block for itself: of 128 tokens on a CPU, of 16 on a GPU."""
+    plan = plan_engine(spec(kv_cache_tokens=8050), machine(gpus=gpus))
+    assert plan.engine_args["kv_cache_memory_bytes"] == tokens * KV
+    assert shown(plan)["kv_cache_bytes"] == (str(tokens * KV), "registry")
+    assert plan.kv_tokens == tokens
+    said = spec(kv_cache_tokens=8050, extra={"block_size": 32})
+    assert plan_engine(said, machine(gpus=gpus)).kv_tokens == 8064 + 32
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+@pytest.mark.parametrize(
+    "fields", [{"kv_cache_bytes": 100 * MIB}, {"kv_cache_tokens": 6000}], ids=["bytes", "tokens"]
+)
+def test_a_context_that_the_kv_cache_cannot_hold(fields: dict[str, Any], gpus: int) -> None:
+    with pytest.raises(EngineDied) as caught:
+        plan_engine(spec(**fields), machine(gpus=gpus))
+    least = 127 if gpus else 128
+    has, holds = (100, 6384 if gpus else 6272) if "kv_cache_bytes" in fields else (94, 6000)
+    if "kv_cache_tokens" in fields and not gpus:
+        has, holds = 96, 6016  # whole blocks
+    assert str(caught.value) == (
+        f"'m' has an engine.kv_cache of {has} MiB in the registry, which holds {holds} tokens, and "
+        f"its context has 8064 ({least} MiB). Set at least that, or a smaller context.length, or "
+        "leave it out."
+    )
+    # Where the cache takes less than is reckoned, vLLM decides.
+    plan_engine(spec(**fields, sliding_window=True), machine(gpus=gpus))
+    plan_engine(spec(**fields, extra={"kv_cache_dtype": "fp8"}), machine(gpus=gpus))
 
 
 @pytest.mark.parametrize(
@@ -264,6 +325,8 @@ def test_a_kv_cache_of_a_set_size_leaves_the_rest_of_the_gpu(
     assert plan.engine_args["gpu_memory_utilization"] == share
     said = "gpu_memory_utilization" in fields
     why = "registry" if said else "weights, KV cache and 2 GiB besides"
+    assert plan.need.kv_cache == fields["kv_cache_bytes"]
+    assert plan.need.overhead == 2 * GIB
     assert shown(plan)["gpu_memory_utilization"] == (str(share), why)
 
 
@@ -278,13 +341,61 @@ def test_only_the_gpus_that_are_used_count() -> None:
 
 def test_a_gpu_that_shares_the_systems_memory() -> None:
     gpu = Gpu(0, "NVIDIA GB10", 128 * GIB, 96 * GIB, unified=True)
-    plan = plan_engine(spec(), machine(gpus=(gpu,)))
+    there = machine(96 * GIB, gpus=(gpu,), memory_total=128 * GIB)
+    plan = plan_engine(spec(), there)
+    # 96 GiB are free, less 1.25 for the server and 5% of 128 for others.
     assert shown(plan)["gpu_memory_utilization"] == (
-        "0.67",
-        "90% of what is free: it is the system's",
+        "0.69",
+        "of the system's memory, what is there for models",
     )
-    plan = plan_engine(spec(kv_cache_bytes=GIB), machine(gpus=(gpu,)))
+    assert plan.need.resident == 96 * GIB - 1280 * MIB - int(0.05 * 128 * GIB)
+    plan = plan_engine(spec(kv_cache_bytes=GIB), there)
     assert plan.engine_args["gpu_memory_utilization"] == 0.04
+
+
+def test_an_engine_takes_the_whole_gpu_unless_it_has_a_kv_cache() -> None:
+    whole = plan_engine(spec(), machine(gpus=2)).need
+    assert (whole.resident, whole.devices) == (72 * GIB, 1)
+    assert (whole.weights, whole.overhead, whole.kv_cache) == (GIB, 2 * GIB, 69 * GIB)
+    both = plan_engine(spec(tensor_parallel_size=2), machine(gpus=2)).need
+    assert (both.weights, both.resident, both.devices) == (GIB // 2, 72 * GIB, 2)
+    said = plan_engine(spec(gpu_memory_utilization=0.5), machine(gpus=2)).need
+    assert said.resident == 40 * GIB
+    # The budget is less than vLLM would take.
+    plan = plan_engine(spec(), machine(gpus=1), budget={"gpu0": 60 * GIB})
+    assert plan.need.resident == 60 * GIB
+    assert shown(plan)["gpu_memory_utilization"] == (
+        "0.75",
+        "what is there for models; vLLM sizes the KV cache",
+    )
+
+
+def test_gpus_of_different_sizes() -> None:
+    """An engine without a KV cache of its own takes the same wherever it is put."""
+    small = Gpu(1, "Small", 20 * GIB, 20 * GIB)
+    there = machine(gpus=(GPU, small))
+    for devices, share in ((("gpu0",), 0.22), (("gpu1",), 0.9)):
+        plan = plan_engine(spec(), there, devices=devices)
+        assert plan.need.resident == 18 * GIB
+        assert plan.engine_args["gpu_memory_utilization"] == share
+    # Too large for the small one: the large one's.
+    assert plan_engine(spec(weight_bytes=30 * GIB), there).need.resident == 72 * GIB
+    assert plan_engine(spec(weight_bytes=90 * GIB), there).need.resident >= 92 * GIB
+
+
+def test_the_gpus_that_an_engine_is_put_on() -> None:
+    gpus = tuple(Gpu(n, "NVIDIA H100", 80 * GIB, (70 + n) * GIB, f"GPU-{n}") for n in range(4))
+    two = spec(tensor_parallel_size=2, kv_cache_bytes=GIB)
+    plan = plan_engine(two, machine(gpus=gpus), devices=("gpu2", "gpu3"))
+    assert (plan.visible, plan.free, plan.place) == ("2,3", 72 * GIB, "GPU 2, GPU 3")
+    assert shown(plan)["device"] == ("cuda", "4 x NVIDIA H100: gpu2, gpu3")
+    assert plan_engine(two, machine(gpus=gpus)).visible is None
+    # Of those that the user lets us see, in the user's words.
+    some = tuple(
+        replace(gpu, called=name) for gpu, name in zip(gpus[2:], ("3", "GPU-2"), strict=True)
+    )
+    plan = plan_engine(spec(kv_cache_bytes=GIB), machine(gpus=some), devices=("gpu1",))
+    assert plan.visible == "GPU-2"
 
 
 def test_too_few_gpus() -> None:

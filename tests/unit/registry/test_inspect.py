@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,12 @@ def test_a_model_is_described(tmp_path: Path, write_model: Write) -> None:
         dtype="bfloat16",
         architecture="LlamaForCausalLM",
         vocab_size=32,
+        hidden_size=64,
+        inner_size=256,
+        num_heads=4,
+        parameters=1024,
     )
+    assert (info.loaded_bytes(), info.loaded_bytes(4)) == (2048, 4096)
     assert info.kv_bytes_per_token() == 2 * 2 * 2 * 16 * 2
     assert info.kv_bytes_per_token(dtype_bytes=1) == 128
 
@@ -83,7 +89,61 @@ def test_pickled_weights_count_by_their_size(tmp_path: Path, write_model: Write)
     write_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()
     (tmp_path / "pytorch_model.bin").write_bytes(b"x" * 500)
-    assert describe_model(tmp_path).weight_bytes == 500
+    (tmp_path / "pytorch_model-2.bin").write_bytes(b"x" * 300)
+    info = describe_model(tmp_path)
+    assert (info.weight_bytes, info.read_bytes, info.loaded_bytes()) == (800, 500, 800)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "loaded"),
+    [
+        # 100 numbers each, whatever their format: in memory they have the engine's.
+        ({"BF16": 200}, {}, 200),
+        ({"F32": 400, "F16": 200}, {}, 400),
+        ({"F64": 800}, {}, 200),
+        # Quantised ones stay as they are, the scales beside them too.
+        ({"F8_E4M3": 100, "F32": 40}, {}, 140),
+        ({"I32": 400, "F16": 200}, {"quantization_config": {"quant_method": "gptq"}}, 600),
+        ({"F16": 200}, {"quantization_config": {"quant_method": "awq"}}, 200),
+    ],
+)
+def test_bytes_in_memory(
+    tmp_path: Path,
+    write_model: Write,
+    tensors: dict[str, int],
+    config: dict[str, Any],
+    loaded: int,
+) -> None:
+    write_model(tmp_path, **config)
+    header, end = {}, 0
+    for dtype, size in tensors.items():
+        header[dtype] = {"dtype": dtype, "shape": [1], "data_offsets": [end, end + size]}
+        end += size
+    text = json.dumps(header).encode()
+    content = struct.pack("<Q", len(text)) + text + bytes(end)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    info = describe_model(tmp_path)
+    assert (info.weight_bytes, info.loaded_bytes(2)) == (end, loaded)
+
+
+@pytest.mark.parametrize(
+    ("config", "slides"),
+    [
+        ({}, False),
+        ({"sliding_window": None}, False),
+        ({"sliding_window": 4096}, True),
+        ({"sliding_window": 4096, "use_sliding_window": False}, False),
+        ({"sliding_window": 4096, "use_sliding_window": True}, True),
+    ],
+)
+def test_sliding_windows(
+    tmp_path: Path, write_model: Write, config: dict[str, Any], slides: bool
+) -> None:
+    assert describe_model(write_model(tmp_path, **config)).sliding_window is slides
+
+
+def test_the_width_inside(tmp_path: Path, write_model: Write) -> None:
+    assert describe_model(write_model(tmp_path, intermediate_size=172)).inner_size == 172
 
 
 def test_an_entry_may_ask_for_less_but_not_for_more(tmp_path: Path, write_model: Write) -> None:

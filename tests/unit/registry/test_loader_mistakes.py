@@ -66,7 +66,8 @@ def test_many_mistakes_are_reported_at_once_in_the_files_order(load: Load) -> No
         "models.yaml:19: models.1.context.overflow: must be 'error' or 'drop_oldest', not 'drop'",
         "models.yaml:20: models.1: unknown field 'temperature' (it belongs under 'sampling')",
         (
-            "models.yaml:22: models.1.engine.kv_cache: must be a size such as 512MiB or 2GB, "
+            "models.yaml:22: models.1.engine.kv_cache: must be a size such as 512MiB or "
+            "16384 tokens, "
             "not '12 parsecs'"
         ),
         "models.yaml:23: models.1.engine.compile: must be true or false, not the number 1",
@@ -77,6 +78,24 @@ def test_many_mistakes_are_reported_at_once_in_the_files_order(load: Load) -> No
         "models.yaml:29: models.2.source: unknown field 'revison' (did you mean 'revision'?)",
         "models.yaml:30: models.2.stop.0: must not be empty",
         "models.yaml:31: models.2.load: must be 'startup' or 'on_demand', not 'never'",
+    ]
+
+
+def test_mistakes_about_the_herd(load: Load) -> None:
+    text = """\
+        herd:
+          memroy: 1
+          memory:
+            gpu: 70GiB
+        models:
+          - id: one
+            source: {hub: org/name}
+            memory: 1GiB
+        """
+    assert complaints(load, text) == [
+        "models.yaml:2: herd: unknown field 'memroy' (did you mean 'memory'?)",
+        "models.yaml:3: herd.memory: must name devices ram, gpu0, gpu1 and so on, not 'gpu'",
+        "models.yaml:8: models.0: unknown field 'memory' (it belongs under 'herd')",
     ]
 
 

@@ -14,8 +14,10 @@ from pydantic import ValidationError
 
 from server.errors import ModelNotFound
 from server.registry import (
+    CacheSize,
     DirectorySource,
     EngineSettings,
+    HerdSettings,
     HubSource,
     ModelEntry,
     PackageSource,
@@ -120,13 +122,55 @@ def test_keys_are_stable_different_and_safe_as_folder_names() -> None:
 )
 def test_byte_sizes(text: str | int, size: int) -> None:
     assert parse_byte_size(text) == size
-    assert EngineSettings(kv_cache=text).kv_cache == size
+    assert EngineSettings(kv_cache=text).kv_cache == CacheSize(bytes=size)
+    assert HerdSettings(memory=text).memory == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "1 XB", "1e3", "0", "0.1B", 0, -1, True, None])
 def test_no_byte_sizes(text: Any) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse_byte_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"), [("16384 tokens", 16384), (" 1 token ", 1), ("8tokens", 8)]
+)
+def test_a_kv_cache_in_tokens(text: str, tokens: int) -> None:
+    settings = EngineSettings(kv_cache=text)
+    assert settings.kv_cache == CacheSize(tokens=tokens)
+    written = settings.model_dump(mode="json")["kv_cache"]
+    assert written == f"{tokens} tokens"
+    assert EngineSettings(kv_cache=written) == settings
+    assert EngineSettings(kv_cache=settings.kv_cache) == settings
+    assert EngineSettings(kv_cache="1KiB").model_dump(mode="json")["kv_cache"] == 1024
+
+
+@pytest.mark.parametrize("text", ["0 tokens", "-1 tokens", "1.5 tokens", "tokens", "much", 0, True])
+def test_no_kv_caches(text: Any) -> None:
+    with pytest.raises(ValidationError, match="must be"):
+        EngineSettings(kv_cache=text)
+
+
+def test_memory_by_device() -> None:
+    memory = {"ram": "16GiB", "gpu0": 7, "gpu12": "1kB"}
+    assert HerdSettings(memory=memory).memory == {"ram": 1 << 34, "gpu0": 7, "gpu12": 1000}
+    assert registry({"id": "a"}).herd.memory is None
+
+
+@pytest.mark.parametrize(
+    ("memory", "message"),
+    [
+        ({"gpu": 1}, "must name devices ram, gpu0, gpu1 and so on, not 'gpu'"),
+        ({0: 1}, "must name devices ram, gpu0, gpu1 and so on, not '0'"),
+        ({"ram": 0}, "must be more than 0 bytes"),
+        ({"ram": "all"}, "must be a size such as 512MiB or 2GB, not 'all'"),
+        ([1], "must be a size such as 512MiB or 2GB"),
+    ],
+)
+def test_no_memory(memory: Any, message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        HerdSettings(memory=memory)
+    assert [error["msg"] for error in caught.value.errors()] == [message]
 
 
 @given(st.integers(min_value=1, max_value=10**14))
@@ -150,7 +194,7 @@ def test_sampling_bounds_are_inclusive_where_openai_is() -> None:
 def test_the_schema_describes_every_field() -> None:
     schema = registry_schema(known_templates={"raw", "auto"})
     sections = [schema, *(d for d in schema["$defs"].values() if "properties" in d)]
-    assert len(sections) == 8
+    assert len(sections) == 9
     for section in sections:
         assert section["additionalProperties"] is False
         for name, field in section["properties"].items():
@@ -165,11 +209,18 @@ def test_the_schema_accepts_and_refuses_as_the_loader_does() -> None:
     validator.check_schema(validator.schema)
     good = {"id": "a", "source": HUB, "template": "raw", "engine": {"kv_cache": "2 GB"}}
     assert validator.is_valid({"models": [good]})
+    for kv_cache in (5, "2GB", "16384 tokens"):
+        assert validator.is_valid({"models": [good | {"engine": {"kv_cache": kv_cache}}]})
+    for memory in (5, "2GB", {"ram": "2GB", "gpu0": 7}):
+        assert validator.is_valid({"models": [good], "herd": {"memory": memory}})
+    for memory in ("much", {"gpu": 7}, {"ram": "much"}, [1], 0):
+        assert not validator.is_valid({"models": [good], "herd": {"memory": memory}})
     wrongs: list[dict[str, Any]] = [
         {"template": "rwa"},
         {"source": {"hub": "org/name", "directory": "x"}},
         {"source": {}},
         {"engine": {"kv_cache": "much"}},
+        {"engine": {"kv_cache": "0 tokens"}},
         {"sampling": {"temperature": 3}},
         {"tempalte": "raw"},
     ]
