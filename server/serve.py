@@ -28,13 +28,14 @@ from server.commands.load_watch import LoadWatch
 from server.commands.start_screen import StartScreen
 from server.console import FetchBars, board, err
 from server.engines import vllm_engine
-from server.engines.base import Engine, EngineSpec
-from server.engines.hardware import Hardware, probe
-from server.engines.ledger import RAM, Ledger, Need
-from server.engines.memory import budgets
-from server.engines.plan import EnginePlan, plan_engine
+from server.engines.bookkeeping import MeasuredMemory
+from server.engines.hardware import probe
+from server.engines.ledger import Ledger
+from server.engines.machine import VllmMachine
+from server.engines.measured import FOLDER as MEASURED
+from server.engines.measured import Measured
+from server.engines.memory import Meter
 from server.engines.pool import Pool
-from server.engines.slot import Report
 from server.errors import CorralError
 from server.generation.herd import EngineMaker, Herd
 from server.settings import ApiKeys, Settings, forget_keys, unknown_variables
@@ -85,8 +86,11 @@ def serve(settings: Settings) -> NoReturn:
     with _listen(settings) as listener:
         port = listener.getsockname()[1]
         log_dir = _make_log_dir(store.cache_dir / "logs" / str(port))
-        maker = _vllm_maker(log_dir)
-        herd = Herd(registry, store, maker, FetchBars, Pool(Ledger(budgets(probe()))))
+        ledger = Ledger({})
+        meter, measured = Meter(), Measured(store.cache_dir / MEASURED)
+        machine = _machine(ledger, log_dir, measured, meter)
+        pool = Pool(ledger, memory=MeasuredMemory(meter, measured))
+        herd = Herd(registry, store, machine, FetchBars, pool)
         StartScreen(
             url=f"http://{reachable(settings.host)}:{port}",
             models=take_stock(registry, store),
@@ -207,8 +211,8 @@ def _make_log_dir(path: Path) -> Path:
     return path
 
 
-def _vllm_maker(log_dir: Path) -> EngineMaker:
-    """Makes vLLM engines, each with a log file in ``log_dir``.
+def _machine(ledger: Ledger, log_dir: Path, measured: Measured, meter: Meter) -> EngineMaker:
+    """What makes vLLM engines here.
 
     Raises:
         ServeError: No build of vLLM is installed.
@@ -221,30 +225,4 @@ def _vllm_maker(log_dir: Path) -> EngineMaker:
         )
     # Before anything heavy: engines are forked from a process that imports vLLM while we go on.
     vllm_engine.prepare(forkserver=not probe().gpus, log_file=log_dir / _SERVER_LOG)
-    return _VllmMaker(log_dir)
-
-
-class _VllmMaker:
-    """An `EngineMaker` of vLLM engines."""
-
-    def __init__(self, log_dir: Path) -> None:
-        self._log_dir = log_dir
-
-    async def need(self, spec: EngineSpec) -> Need:
-        """See `EngineMaker.need`."""
-        return (await self._plan(spec, None)).need
-
-    async def make(self, spec: EngineSpec, devices: tuple[str, ...], report: Report) -> Engine:
-        """See `EngineMaker.make`."""
-        log_file = self._log_dir / f"engine-{spec.name.replace('/', '_')}.log"
-        if log_file.exists():  # what an engine said before it ended is worth keeping
-            log_file.replace(log_file.with_suffix(".previous.log"))
-        engine = vllm_engine.VllmEngine(spec, await self._plan(spec, devices), log_file=log_file)
-        report("loading the model")
-        await engine.start()
-        return engine
-
-    async def _plan(self, spec: EngineSpec, devices: tuple[str, ...] | None) -> EnginePlan:
-        # In a thread: nvidia-smi takes its time.
-        hardware: Hardware = await asyncio.to_thread(probe)
-        return plan_engine(spec, hardware, devices=None if devices == (RAM,) else devices)
+    return VllmMachine(ledger, log_dir, measured, meter)

@@ -33,10 +33,10 @@ class Memory(Protocol):
     async def resident(self, tenure: Tenure, need: Need) -> Holding:
         """What an engine that was just loaded is to be counted with, device by device."""
 
-    async def stopping(self, tenure: Tenure) -> object:
+    async def stopping(self, tenure: Tenure) -> Any:
         """Called before an engine is stopped; what it returns is handed to `missing`."""
 
-    async def missing(self, token: object) -> int:
+    async def missing(self, parting: Any) -> int:
         """Bytes that an engine did not give back, once it has been stopped."""
 
 
@@ -47,11 +47,10 @@ class TrustedMemory:
         """As planned."""
         return dict.fromkeys(tenure.devices, need.resident)
 
-    async def stopping(self, tenure: Tenure) -> object:  # noqa: ARG002 - nothing is measured
+    async def stopping(self, tenure: Tenure) -> None:
         """Remember nothing."""
-        return None
 
-    async def missing(self, token: object) -> int:  # noqa: ARG002
+    async def missing(self, parting: None) -> int:  # noqa: ARG002 - the protocol's name
         """None."""
         return 0
 
@@ -193,10 +192,10 @@ class Lifecycle:
         self._unwatch(slot)
         slot.enter("unloading", "stopping the engine")
         tenure.evicted = bool(tenure.running)
-        token = await self._memory.stopping(tenure)
+        parting = await self._memory.stopping(tenure)
         await tenure.engine.stop()
         self._ledger.release(slot.key)
-        missing = await self._memory.missing(token)
+        missing = await self._memory.missing(parting)
         detail = ""
         if missing:
             detail = f"{mib(missing)} MiB did not come back when it was unloaded"

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from server.engines.base import Engine, EngineSpec, Shape
 from server.engines.ledger import Need
-from server.engines.pool import Pool
+from server.engines.pool import Pool, SwapPolicy
 from server.engines.replicas import Replicas
 from server.engines.slot import RETRY_AFTER_S, Report, SlotOptions
 from server.errors import SourceError
@@ -35,6 +35,9 @@ _FETCHERS = ThreadPoolExecutor(32, thread_name_prefix="fetch")
 class EngineMaker(Protocol):
     """Makes engines for this machine."""
 
+    def budgets(self, said: int | Mapping[str, int] | None) -> Mapping[str, int]:
+        """Device → bytes that all engines together may hold, where the registry says ``said``."""
+
     async def need(self, spec: EngineSpec) -> Need:
         """What memory the engine of a spec takes.
 
@@ -52,6 +55,10 @@ class EngineMaker(Protocol):
 
 class NoEngines:
     """An `EngineMaker` for who needs formatters alone."""
+
+    def budgets(self, said: int | Mapping[str, int] | None) -> Mapping[str, int]:  # noqa: ARG002
+        """Nothing is ever loaded."""
+        return {}
 
     async def need(self, spec: EngineSpec) -> Need:
         """Nobody asks."""
@@ -271,7 +278,11 @@ class Herd:
         Engines that the new one asks for in the same way go on; those that it does not know finish
         what they are at, and end. Nothing is loaded here.
         """
-        before, self.registry = self._models, registry
+        before, rules = self._models, registry.herd
+        self.pool.policy = SwapPolicy(rules.max_wait, rules.min_residency, rules.drain)
+        if not self._groups or rules.memory != self.registry.herd.memory:
+            self.pool.ledger.set_budgets(self._maker.budgets(rules.memory))
+        self.registry = registry
         weights: dict[str, Weights] = {}
         groups: dict[str, _Group] = {}
         models: dict[str, HostedModel] = {}

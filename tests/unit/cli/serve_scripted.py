@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from server import cli, serve
 from server.engines.base import Delta, Engine, EngineSpec
-from server.engines.ledger import Need
+from server.engines.ledger import RAM, Ledger, Need
 from server.engines.scripted import ScriptedEngine
 from server.engines.slot import Report
 
@@ -28,10 +28,13 @@ def load_forever(log_dir: Path) -> None:
 class Maker:
     """Engines that say "Hello" after SCRIPT_DELAY seconds, loaded as SCRIPT_LOAD says."""
 
-    def __init__(self, log_dir: Path) -> None:
+    def __init__(self, ledger: Ledger, log_dir: Path, *_: object) -> None:
         self.log_dir = log_dir
         # Now is when the fork server would be started, with this environment.
         (log_dir / "environment").write_text("\n".join(os.environ))
+
+    def budgets(self, said: object) -> dict[str, int]:
+        return {RAM: 1 << 40}
 
     async def need(self, spec: EngineSpec) -> Need:
         return Need(weights=1, kv_cache=1)
@@ -49,5 +52,5 @@ class Maker:
         return engine
 
 
-serve._vllm_maker = Maker
+serve._machine = Maker
 cli.main()
