@@ -16,6 +16,7 @@ from server.api.dependencies import (
 )
 from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
+from server.api.progress import LoadProgress
 from server.api.schemas.answers import (
     GENERATION_ERRORS,
     ChatCompletionObject,
@@ -88,9 +89,11 @@ async def _stream(
     frame: encode.Frame,
     headers: dict[str, str],
 ) -> Response:
-    deltas = await Begun.begin(request, service.run(prepared))
-    choices = prepared.request.sampling.n
     options = body.stream_options
+    tells = options is not None and bool(options.include_progress)
+    progress = LoadProgress(prepared.model, events=tells)
+    deltas = await Begun.begin(request, service.run(prepared), at_once=tells)
+    choices = prepared.request.sampling.n
     include_usage = options is not None and bool(options.include_usage)
     encoder = chunks.ChunkEncoder(
         frame,
@@ -104,4 +107,4 @@ async def _stream(
     stream = chunks.frames(
         encoder, deltas, choices=choices, roles=True, include_usage=include_usage
     )
-    return EventStream(stream, headers, source=deltas)
+    return EventStream(stream, headers, source=deltas, progress=progress)

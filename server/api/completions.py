@@ -14,6 +14,7 @@ from server.api import chunks, encode
 from server.api.dependencies import Service, ignored_headers, require_json
 from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
+from server.api.progress import LoadProgress
 from server.api.schemas.answers import (
     GENERATION_ERRORS,
     TextCompletionObject,
@@ -97,8 +98,10 @@ async def _stream(
     frame: encode.Frame,
     headers: dict[str, str],
 ) -> Response:
-    deltas = await Begun.begin(request, _merged(service, prepared))
     options = body.stream_options
+    tells = options is not None and bool(options.include_progress)
+    progress = LoadProgress(prepared[0].model, events=tells)
+    deltas = await Begun.begin(request, _merged(service, prepared), at_once=tells)
     include_usage = options is not None and bool(options.include_usage)
     encoder = chunks.ChunkEncoder(
         frame,
@@ -108,7 +111,7 @@ async def _stream(
         choices_per_prompt=prepared[0].request.sampling.n,
     )
     stream = chunks.frames(encoder, deltas, choices=0, roles=False, include_usage=include_usage)
-    return EventStream(stream, headers, source=deltas)
+    return EventStream(stream, headers, source=deltas, progress=progress)
 
 
 def _merged(

@@ -11,10 +11,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from server.api.progress import LOOK_EVERY_S, LoadProgress
+
 T = TypeVar("T")
 
 # Proxies close connections that are silent for a minute; comments keep them open.
 KEEP_ALIVE_S = 15.0
+_AT_ONCE_S = 0.2
 _COMMENT = b": keep-alive\n\n"
 _HEADERS = {
     "cache-control": "no-cache",
@@ -43,6 +46,7 @@ class EventStream(Response):
         source: What ``frames`` reads from, closed after it: closing an iterator that was never
             begun does nothing, and its own clean-up with it.
         keep_alive: What is sent into silence: a comment, or an event that clients pass over.
+        progress: What is waited for until the first frame; takes the place of ``keep_alive``.
         keep_alive_seconds: Silence after which it is sent; None: `KEEP_ALIVE_S`.
     """
 
@@ -55,6 +59,7 @@ class EventStream(Response):
         *,
         source: Closable | None = None,
         keep_alive: bytes = _COMMENT,
+        progress: LoadProgress | None = None,
         keep_alive_seconds: float | None = None,
     ) -> None:
         super().__init__(headers=_HEADERS | dict(headers or {}))
@@ -62,6 +67,7 @@ class EventStream(Response):
         self._frames = frames
         self._source = source
         self._keep_alive_event = keep_alive
+        self._progress = progress
         self._keep_alive_seconds = keep_alive_seconds or KEEP_ALIVE_S
         self._sent_at = 0.0
 
@@ -86,7 +92,10 @@ class EventStream(Response):
             asyncio.create_task(_disconnected(receive)),
             asyncio.create_task(self._keep_alive(send)),
         ]
+        if self._progress is not None:
+            tasks.append(asyncio.create_task(self._tell(self._progress, send)))
         try:
+            # Whatever is told beside the frames goes on for ever.
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             complete = sending.done()
         finally:
@@ -100,6 +109,7 @@ class EventStream(Response):
 
     async def _send_frames(self, send: Send) -> None:
         async for frame in self._frames:
+            self._progress = None
             await send({"type": "http.response.body", "body": frame, "more_body": True})
             self._sent_at = time.monotonic()
 
@@ -109,9 +119,18 @@ class EventStream(Response):
             if wait > 0:
                 await asyncio.sleep(wait)
             else:
-                event = self._keep_alive_event
+                progress = self._progress
+                event = self._keep_alive_event if progress is None else progress.comment()
                 await send({"type": "http.response.body", "body": event, "more_body": True})
                 self._sent_at = time.monotonic()
+
+    async def _tell(self, progress: LoadProgress, send: Send) -> None:
+        while True:
+            # Not behind the first frame, which is the answer's beginning.
+            if self._progress is not None and (event := progress.event()):
+                await send({"type": "http.response.body", "body": event, "more_body": True})
+                self._sent_at = time.monotonic()
+            await asyncio.sleep(LOOK_EVERY_S)
 
 
 class Begun(Generic[T]):
@@ -132,8 +151,12 @@ class Begun(Generic[T]):
         items: AsyncGenerator[T, None],
         *,
         seconds: float | None = None,
+        at_once: bool = False,
     ) -> Begun[T]:
         """Wait until there is an item, or ``seconds`` (`KEEP_ALIVE_S`) have passed.
+
+        Args:
+            at_once: Only for as long as a ready model takes to refuse a request.
 
         Raises:
             ClientLeft: The client closed the connection first.
@@ -144,7 +167,9 @@ class Begun(Generic[T]):
         try:
             tasks = [begun._first, watcher]
             await asyncio.wait(
-                tasks, timeout=seconds or KEEP_ALIVE_S, return_when=asyncio.FIRST_COMPLETED
+                tasks,
+                timeout=_AT_ONCE_S if at_once else seconds or KEEP_ALIVE_S,
+                return_when=asyncio.FIRST_COMPLETED,
             )
             if begun._first.done():
                 begun._first.result()

@@ -73,6 +73,8 @@ class StreamOptions(BaseModel):
     continuous_usage_stats: bool | None = None
     include_obfuscation: bool | None = None
     """Against eavesdroppers who measure packets; nothing is padded here, so it has no effect."""
+    include_progress: bool | None = None
+    """Ours: begin the stream at once, with events that tell how the model is being loaded."""
 
 
 def _stop_strings(value: Any) -> Any:
