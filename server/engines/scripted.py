@@ -139,6 +139,9 @@ class ScriptedEngine:
                 else:
                     await self.wait(step)
             finished = True
+        except EngineDied:
+            finished = True
+            raise
         finally:
             if not finished:
                 self.aborted.append(request.request_id)

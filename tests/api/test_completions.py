@@ -10,7 +10,7 @@ import pytest
 
 from server.engines.base import Delta, GenerationRequest, PositionLogprobs, TokenLogprob
 from server.engines.scripted import Step
-from server.errors import EngineDied, GenerationFailed, Overloaded
+from server.errors import GenerationFailed, Overloaded
 from tests.support.ranch import Ranch, events, normalised, until
 
 URL = "/v1/completions"
@@ -185,12 +185,19 @@ async def test_the_first_failure_gives_the_status(ranch: Ranch, client: httpx.As
 async def test_a_prompt_that_fails_after_another_has_ended(
     ranch: Ranch, client: httpx.AsyncClient
 ) -> None:
-    ranch.script = by_prompt(a=[Delta(0, "a", [1], "stop")], b=[0.05, EngineDied("gone")], c=[30.0])
+    ranch.script = by_prompt(
+        a=[Delta(0, "a", [1], "stop")], b=[0.05, GenerationFailed("gone")], c=[30.0]
+    )
     answer = await client.post(URL, json=body(["a", "b", "c"], stream=True))
     text, error = events(answer.content)
     assert text["choices"][0]["text"] == "a"
     assert error == {
-        "error": {"message": "gone", "type": "server_error", "param": None, "code": "engine_died"}
+        "error": {
+            "message": "gone",
+            "type": "server_error",
+            "param": None,
+            "code": "generation_failed",
+        }
     }
     await until(lambda: len(ranch.aborted) == 1)
 

@@ -268,6 +268,7 @@ async def test_failures(
     failure: Exception, status: int, code: str, ranch: Ranch, client: httpx.AsyncClient
 ) -> None:
     play(ranch, failure)
+    ranch.embedding = lambda _: [failure]  # it dies again
     answer = await client.post(URL, json=body(["a", "b", "c"]))
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 

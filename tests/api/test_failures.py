@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from server.api import event_stream
-from server.engines import pool
-from server.engines.base import Delta
+from server.engines.base import Delta, GenerationRequest
+from server.engines.pool import SwapPolicy
+from server.engines.scripted import Step
 from server.errors import EngineDied, GenerationFailed, InvalidRequest, Overloaded
 from server.generation import herd
 from tests.support.ranch import Ranch, chat, error, events, hello, in_process, until
@@ -75,8 +76,8 @@ async def test_a_failure_after_it_is_one_event_and_no_done(
     assert text["choices"][0]["delta"] == {"content": "Hel"}
     assert last == expected(failure, kind, code)
     assert answer.content.endswith(b"}\n\n")
-    assert [entry["event"] for entry in logs] == ["stream failed"]
-    assert logs[0]["status"] == status
+    failed = [entry for entry in logs if entry["event"] == "stream failed"]
+    assert [entry["status"] for entry in failed] == [status]
 
 
 @STREAM
@@ -95,15 +96,77 @@ async def test_a_dead_engine_is_loaded_again(ranch: Ranch, client: httpx.AsyncCl
     ranch.play(EngineDied("it died"))
     assert (await client.post(URL, json=chat())).status_code == 503
     health = (await client.get("/health")).json()["models"]
-    assert health["tiny"] == "unloaded"
+    assert health["tiny"] == "restarting"
     ranch.script = hello
     assert (await client.post(URL, json=chat())).status_code == 200
-    assert [engine.alive for engine in ranch.engines] == [False, True]
+    engines = [e for e, s in zip(ranch.engines, ranch.specs, strict=True) if s.name == "tiny"]
+    assert [engine.alive for engine in engines] == [False, False, True]
+
+
+def dying_once(*before: Step) -> Callable[[GenerationRequest], list[Step]]:
+    """A script whose engine dies under its first request, after some steps."""
+    seen: list[GenerationRequest] = []
+
+    def script(request: GenerationRequest) -> list[Step]:
+        seen.append(request)
+        return [*before, EngineDied("it died")] if len(seen) == 1 else hello(request)
+
+    return script
+
+
+@STREAM
+async def test_an_answer_of_which_nothing_was_seen_is_begun_once_more(
+    stream: bool, ranch: Ranch, client: httpx.AsyncClient
+) -> None:
+    # Of a whole answer nothing is seen before its end.
+    ranch.script = dying_once(*([] if stream else [Delta(0, "Hal", [9])]))
+    answer = await client.post(URL, json=chat(stream=stream, n=1))
+    assert answer.status_code == 200
+    if stream:
+        texts = [
+            event["choices"][0]["delta"].get("content") for event in events(answer.content)[:-1]
+        ]
+        assert "".join(filter(None, texts)) == "Hello"
+        assert events(answer.content)[-1] == "[DONE]"
+    else:
+        assert answer.json()["choices"][0]["message"]["content"] == "Hello"
+        assert answer.json()["usage"]["completion_tokens"] == 3
+    first, second = ranch.requests
+    assert first.prompt_token_ids == second.prompt_token_ids
+
+
+async def test_an_answer_of_which_something_was_seen_is_not(
+    ranch: Ranch, client: httpx.AsyncClient
+) -> None:
+    ranch.script = dying_once(Delta(0, "Hal", [9]))
+    answer = await client.post(URL, json=chat(stream=True))
+    assert events(answer.content)[-1] == error("it died", kind="server_error", code="engine_died")
+    assert len(ranch.requests) == 1
+
+
+async def test_a_model_that_makes_room_under_a_request(make_ranch: Callable[..., Ranch]) -> None:
+    models = [{"id": name, "template": "chatml", "load": "on_demand"} for name in ("one", "two")]
+    models[1]["engine"] = {"threads": 1}
+    ranch = make_ranch(models, budget=3)
+    ranch.pool.policy = SwapPolicy(max_wait=0, min_residency=0, drain=0)
+    ranch.script = lambda request: [Delta(0, "Hel", [1]), 30.0]
+    async with in_process(ranch) as client:
+        long = asyncio.create_task(client.post(URL, json=chat("one", stream=True)))
+        await until(lambda: ranch.requests)
+        ranch.script = hello
+        assert (await client.post(URL, json=chat("two"))).status_code == 200
+        answer = await long
+    assert events(answer.content)[-1] == error(
+        "The model 'one' had to make room for another one before this answer was whole. "
+        "Send it again.",
+        kind="service_unavailable_error",
+        code="model_evicted",
+    )
 
 
 @STREAM
 async def test_a_model_that_cannot_be_loaded(
-    stream: bool, make_ranch: Callable[..., Ranch], monkeypatch: pytest.MonkeyPatch
+    stream: bool, make_ranch: Callable[..., Ranch]
 ) -> None:
     ranch = make_ranch([{"id": "broken", "template": "chatml"}])
     ranch.load_error = EngineDied("'broken' could not be loaded: no memory")
@@ -118,7 +181,7 @@ async def test_a_model_that_cannot_be_loaded(
             )
             assert 1 <= int(answer.headers["retry-after"]) <= 10
         assert len(ranch.engines) == 1, "a broken model is not loaded for every request"
-        monkeypatch.setattr(pool.time, "monotonic", lambda: 1e12)
+        ranch.later = 11
         ranch.load_error = None
         assert (await client.post(URL, json=chat("broken"))).status_code == 200
 
@@ -267,5 +330,5 @@ async def test_a_long_wait_begins_the_stream_with_comments(
         await asyncio.sleep(0.3)
         ranch.gate.set()
         answer = await call
-    assert answer.content.startswith(b": keep-alive\n\n: keep-alive\n\n")
+    assert answer.content.startswith(2 * b": tiny: loading (loading the model)\n\n")
     assert answer.content.endswith(b"data: [DONE]\n\n")

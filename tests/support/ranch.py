@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from server.engines.base import Delta, Engine, EngineSpec, GenerationRequest
 from server.engines.ledger import RAM, Ledger, Need
 from server.engines.output import OutputFormat
 from server.engines.pool import Pool
-from server.engines.scripted import ScriptedEngine, Step
+from server.engines.scripted import Embedding, ScriptedEngine, Step
 from server.engines.slot import Report
 from server.generation.herd import Herd
 from server.prompts.catalog import FORMATS
@@ -90,6 +91,8 @@ class Ranch:
 
     Attributes:
         need_of_all: What each engine takes.
+        later: Seconds by which the pool's clock is ahead.
+        embedding: What engines made from now on do with texts; None: see `ScriptedEngine`.
         script: What every engine plays; may be changed at any time.
         gate: Engines are loaded while it is set, as it is at first.
         format: How the models write tool calls and reasoning; None: they do not.
@@ -122,7 +125,9 @@ class Ranch:
         )
         self.need_of_all = Need(weights=1, kv_cache=1)
         self.budget = budget
-        self.pool = Pool(Ledger({}))
+        self.later = 0.0
+        self.embedding: Embedding | None = None
+        self.pool = Pool(Ledger({}), clock=lambda: time.monotonic() + self.later)
         self.herd = Herd(
             self.registry, ModelStore(cache), self, lambda _: NullProgress(), self.pool
         )
@@ -174,6 +179,7 @@ class Ranch:
             load_error=self.load_error,
         )
         engine.format = self.format
+        engine.embedding = self.embedding or engine.embedding
         self.engines.append(engine)
         self.specs.append(spec)
         await self.gate.wait()
