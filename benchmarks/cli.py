@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks import cold_start, contention, first_serve, profile_stream, report, throughput
+from benchmarks import (
+    cold_start,
+    contention,
+    first_serve,
+    memory,
+    profile_stream,
+    report,
+    throughput,
+)
 from benchmarks.errors import BenchError
 from benchmarks.options import Session, common, say, session
 from benchmarks.report import Report, markdown_table
@@ -50,6 +58,11 @@ MEASUREMENTS = {
         "`make serve` in a clean clone to the first answer",
         first_serve.add_options,
         first_serve.measure,
+    ),
+    "memory": Measurement(
+        "what an engine holds, beside what the ledger counts for it",
+        memory.add_options,
+        memory.measure,
     ),
     "profile-stream": Measurement(
         "where the HTTP process spends its time (prints only)",

@@ -7,10 +7,6 @@ import contextlib
 import os
 import shutil
 import subprocess
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +17,7 @@ from benchmarks.errors import BenchError
 from benchmarks.machine import GIB, ROOT
 from benchmarks.options import Session, say
 from benchmarks.report import Report
+from benchmarks.sampling import sampled
 from benchmarks.servers import Server, System, process_tree
 from benchmarks.stream_client import ask
 from server.registry import load_registry
@@ -118,7 +115,10 @@ def _serve_twice(session: Session, clone: Path, folder: Path) -> First:
     system = _system(session, clone, folder)
     model = session.options.model or load_registry(clone / "model_registry.yaml").models[0].id
     peak = Peak()
-    with _serving(session, system) as server, _sampled(server.front_pid, peak):
+    with (
+        _serving(session, system) as server,
+        sampled(lambda: peak.sample(server.front_pid), _SAMPLE_S),
+    ):
         accepted_s, first_token_s, text = _ask(session, server, model)
     say(f"first token after {first_token_s:.0f} s: {text!r}")
     disk = _bytes_below(clone / ".venv") + _bytes_below(folder / "cache")
@@ -165,25 +165,6 @@ def _ask(session: Session, server: Server, model: str) -> tuple[float, float, st
         raise server.error(f"gave no answer: {error}") from error
     start = server.started_at
     return answer.accepted_at - start, answer.first_token_at - start, answer.text
-
-
-@contextmanager
-def _sampled(pid: int, peak: Peak) -> Iterator[None]:
-    done = threading.Event()
-
-    def watch() -> None:
-        while not done.is_set():
-            started = time.monotonic()
-            peak.sample(pid)
-            done.wait(max(0.0, _SAMPLE_S - (time.monotonic() - started)))
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def _bytes_below(folder: Path) -> int:

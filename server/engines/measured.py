@@ -67,7 +67,7 @@ class Measured:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def rest(self, name: str) -> Rest | None:
         """What engines of this name held besides weights, cache and adapters; None: not known."""
@@ -110,7 +110,7 @@ class Measured:
         path = self._path(name)
         partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps(asdict(rest)))
             partial.replace(path)
         except OSError as error:
@@ -119,7 +119,7 @@ class Measured:
                 partial.unlink()
 
     def _path(self, name: str) -> Path:
-        return self._folder / f"{name}.json"
+        return self.folder / f"{name}.json"
 
 
 def _is_size(value: Any) -> bool:

@@ -22,7 +22,7 @@ LENGTHS = (3, 127, 128, 129, 300, 17)
 def main(model_dir: str, worker_cls: str) -> None:
     from vllm import LLM, SamplingParams
 
-    from server.engines.plan import UNIPROC
+    from server.engines.choices import UNIPROC
 
     llm = LLM(
         model_dir,
