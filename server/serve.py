@@ -2,7 +2,8 @@
 
 How it ends: SIGTERM and Ctrl-C stop accepting, let running answers go on for ``drain_seconds``, and
 stop the engines; the exit code is 0 after SIGTERM and 130 after Ctrl-C. A second Ctrl-C ends the
-answers too. Whatever happens, no process that was started here stays behind.
+answers too. When every model has failed for good the exit code is 70, so that a supervisor starts
+everything anew. Whatever happens, no process that was started here stays behind.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import psutil
+from rich.text import Text
 
 from server import logs
 from server.commands.inventory import open_registry, open_store, take_stock
@@ -45,10 +47,12 @@ if TYPE_CHECKING:
 
 # Exit codes, as sysexits.h has them.
 EXIT_UNAVAILABLE = 69
+EXIT_SOFTWARE = 70
 EXIT_CANT_CREATE = 73
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 128 + signal.SIGINT
 _SERVER_LOG = "server.log"
+_LOOK_EVERY_S = 1.0
 
 
 class ServeError(CorralError):
@@ -149,12 +153,27 @@ async def _until_told(
         signal.signal(number, tell)
     watch = LoadWatch(herd, started, lambda: server.should_exit)
     watching = asyncio.create_task(_watch(watch, server))
+    hoping = asyncio.create_task(_while_there_is_hope(herd, server))
     try:
         await server.serve(sockets=[listener])
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        hopeless = hoping.done()
+        for task in (watching, hoping):
+            task.cancel()
+        await asyncio.gather(watching, hoping, return_exceptions=True)
+    if hopeless and not told:
+        _leave(EXIT_SOFTWARE)
     _leave(EXIT_INTERRUPTED if signal.SIGINT in told else 0)
+
+
+async def _while_there_is_hope(herd: Herd, server: uvicorn.Server) -> None:
+    """Have the server end once no model can be served any more."""
+    while not herd.pool.hopeless:  # noqa: ASYNC110 - many small things lead there
+        await asyncio.sleep(_LOOK_EVERY_S)
+    err.print("No model can be served any more:", style="red")
+    for engines in herd.engines():
+        err.print(Text(f"  {engines.name}: {engines.state.detail}"), soft_wrap=True)
+    server.should_exit = True
 
 
 def _leave(code: int) -> NoReturn:

@@ -128,16 +128,33 @@ class Server:
         """Every living process of the server's session, itself included."""
         return [process for process in psutil.process_iter() if _session(process) == self.pid]
 
-    def engine(self) -> psutil.Process | None:
-        """The process that runs the model: the only child of the fork server."""
+    def engines(self) -> list[psutil.Process]:
+        """The processes that run models: the children of the fork server."""
+        found = []
         for process in self.family():
             with contextlib.suppress(psutil.Error):
                 parent = process.parent()
                 if parent is not None and "multiprocessing.forkserver" in " ".join(
                     parent.cmdline()
                 ):
+                    found.append(process)
+        return found
+
+    def engine(self) -> psutil.Process | None:
+        """The process that runs the model, if there is one."""
+        return next(iter(self.engines()), None)
+
+    def engine_of(self, model: str) -> psutil.Process:
+        """The process that runs this model, by the log that it writes."""
+        for process in self.engines():
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{process.pid}/fd/1").readlink().name == f"engine-{model}.log":
                     return process
-        return None
+        raise AssertionError(f"no engine of {model}:\n{self.output()}")
+
+    def status(self, model: str) -> str:
+        """What ``GET /health`` says of a model; "" while the server does not listen yet."""
+        return str(self.health().get("models", {}).get(model, ""))
 
     def wait_gone(self) -> None:
         """Return when no process of the server's session is left.
