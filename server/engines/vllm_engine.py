@@ -148,9 +148,10 @@ class VllmEngine:
             raise EngineDied(f"'{self._spec.name}' could not be loaded: {cause}") from error
 
     async def stop(self) -> None:
-        """Shut down in a thread: on the event loop it would hang running generators for good."""
+        """End what runs, then shut down, in a thread because it waits for the process."""
         llm, self._llm = self._llm, None
         if llm is not None:
+            _end_requests(llm)
             await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
         self._kill()
 
@@ -357,6 +358,13 @@ class VllmEngine:
         causes = [line for line in lines[-200:] if "Error: " in line]
         last = causes[-1].split("] ", 1)[-1].strip() if causes else ""
         return f"{last or text} (log: {self._log_file})"
+
+
+def _end_requests(llm: AsyncLLM) -> None:
+    """Raise in every running generator: a shutdown ends what feeds them, and tells nobody."""
+    from vllm.v1.engine.exceptions import EngineDeadError
+
+    llm.output_processor.propagate_error(EngineDeadError(suppress_context=True))
 
 
 async def _sampling_params(llm: AsyncLLM, sampling: SamplingSettings) -> Any:
