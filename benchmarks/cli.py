@@ -14,6 +14,7 @@ from benchmarks import (
     cold_start,
     contention,
     first_serve,
+    herd,
     memory,
     profile_stream,
     report,
@@ -63,6 +64,11 @@ MEASUREMENTS = {
         "what an engine holds, beside what the ledger counts for it",
         memory.add_options,
         memory.measure,
+    ),
+    "herd": Measurement(
+        "three models with room for two; a swap beside a start of vLLM's own server",
+        herd.add_options,
+        herd.measure,
     ),
     "profile-stream": Measurement(
         "where the HTTP process spends its time (prints only)",

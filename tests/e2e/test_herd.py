@@ -190,3 +190,29 @@ async def test_an_engine_that_dies_idle_is_back_before_anybody_asks(herd: Server
     until(lambda: herd.status("alder") != "ready", "the loss to be noticed", 30)
     until(lambda: herd.status("alder") == "ready", "another engine", 120)
     assert herd.engine_of("alder").pid != engine.pid
+
+
+async def test_a_busy_model_makes_room_in_the_end(herd: Server) -> None:
+    async with sdk(herd) as openai:
+        for model in MODELS[:2]:
+            await openai.completions.create(model=model, prompt="a", max_tokens=1)
+        stories = {model: Story() for model in MODELS[:2]}
+        # More than a minute of work: they outlast 10 s of waiting and 20 s of draining.
+        listening = [
+            asyncio.create_task(listen(herd, model, story, 1000))
+            for model, story in stories.items()
+        ]
+        await asyncio.wait_for(asyncio.gather(*(s.first.wait() for s in stories.values())), 120)
+        answer = await openai.chat.completions.create(
+            model="cedar",
+            messages=[{"role": "user", "content": CAPITAL}],
+            temperature=0,
+            max_tokens=16,
+        )
+        assert answer.choices[0].message.content == PARIS
+        evicted = [story for story in stories.values() if story.errors]
+        assert [story.errors for story in evicted] == [["model_evicted"]]
+        assert not evicted[0].done
+        await asyncio.gather(*listening)
+    (other,) = (story for story in stories.values() if not story.errors)
+    assert (other.done, other.finish) == (True, "length")
