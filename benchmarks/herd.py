@@ -77,8 +77,8 @@ def measure(session: Session) -> Report:
         runs=[asdict(request) for request in mix],
         notes=[
             f"{len(mix)} chat requests from {session.options.clients} clients, each to one of "
-            f"three models at random, with room for two ({BUDGET // MIB} MiB): {len(lost)} lost. Seconds "
-            f"to the whole answer: median {statistics.median(seconds):.1f}, 95% "
+            f"three models at random, with room for two ({BUDGET // MIB} MiB): {len(lost)} lost. "
+            f"Seconds to the whole answer: median {statistics.median(seconds):.1f}, 95% "
             f"{seconds[int(0.95 * len(seconds))]:.1f}, longest {seconds[-1]:.1f}. The engines' "
             f"processes held at most {max(held) // MIB} MiB together, sampled five times a second.",
             "Swap: two models are loaded, the third is asked for; one of the two is unloaded "
