@@ -27,8 +27,9 @@ CUDA_OVERHEAD_BYTES = 2 * GIB
 # What vLLM 0.32 takes where nobody says otherwise (config/scheduler.py).
 _BATCH_TOKENS = 2048
 _SEQUENCES = 128
-# A logit in 32 bits, and two copies of it while a token is drawn.
-_LOGIT_BYTES = 3 * 4
+# A logit in 32 bits, and what is made of it while a token is drawn: softmax, noise, and for top_p
+# the sorted ones, their places and sums.
+_LOGIT_BYTES = 9 * 4
 CPU_BLOCK_TOKENS = 128
 CUDA_BLOCK_TOKENS = 16
 
