@@ -6,7 +6,7 @@ import argparse
 import json
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -65,11 +65,11 @@ def measure(session: Session) -> Report:
         section="memory",
         title="Memory of an engine",
         table=table(found, options.streams),
-        runs=lives,
+        runs=[asdict(held) for held in found],
         notes=[
             "MiB, the most of samples every 0.2 s; PSS counts pages that an engine shares with the "
             "process it was forked from by their part, USS not at all, RSS in full. "
-            f"Bytes that did not come back at the end: {sum(life['missing'] for life in lives)}.",
+            f"Bytes that did not come back at the end: {sum(life['missing'] for life in lives)}."
         ],
         missed=missed(found, lives),
     )

@@ -95,7 +95,7 @@ class MeasuredMemory:
         if not pids:
             return {}
         if loaded.devices == (RAM,):
-            told: dict[str, int | None] = {RAM: self._meter.used(pids)}
+            told: dict[str, int | None] = {RAM: self._meter.used(pids, exact=True)}
         else:
             told = {device: self._meter.used_on(device, pids) for device in loaded.devices}
         return {device: size for device, size in told.items() if size}

@@ -40,6 +40,7 @@ class EnginePlan:
         kv_tokens: Tokens that its KV cache holds; None where that is vLLM's to decide.
         free: Bytes that could be taken when it was planned, of the RAM or of each of its GPUs.
         place: Where those are, in words.
+        devices: The GPUs that it was planned for; None: not decided yet.
         visible: What the engine's process is to find in CUDA_VISIBLE_DEVICES; None: what is there.
     """
 
@@ -53,6 +54,7 @@ class EnginePlan:
     kv_tokens: int | None
     free: int
     place: str
+    devices: tuple[str, ...] | None = None
     visible: str | None = None
 
 

@@ -107,6 +107,7 @@ def plan_cuda(
         kv_tokens=None if claim.kv_cache is None else claim.kv_cache // kv_token_bytes(spec),
         free=min(gpu.memory_free for gpu in gpus),
         place=", ".join(f"GPU {gpu.index}" for gpu in gpus),
+        devices=tuple(devices) if devices else None,
         visible=visible(gpus) if devices else None,
     )
 

@@ -30,8 +30,8 @@ _PROC = Path("/proc")
 _PAGE = 4096
 _POLL_S = 0.2
 # Asking for the exact share takes no more of the time than this part, and is done no more often.
-_SHARE_OF_TIME = 0.005
-_LEAST_PAUSE_S = 10.0
+_SHARE_OF_TIME = 0.02
+_LEAST_PAUSE_S = 2.0
 # Figures of a GPU that are so old will do.
 _GPU_AGE_S = 0.5
 
@@ -89,9 +89,13 @@ class Meter:
         self._shares: dict[int, _Share] = {}
         self._gpus: tuple[float, tuple[gpus.Gpu, ...]] | None = None
 
-    def used(self, pids: Iterable[int]) -> int:
-        """Bytes of RAM that these processes and those below them hold; ended ones hold none."""
-        return sum(map(self._held, processes(pids)))
+    def used(self, pids: Iterable[int], *, exact: bool = False) -> int:
+        """Bytes of RAM that these processes and those below them hold; ended ones hold none.
+
+        Args:
+            exact: Ask how much of it is shared now, whatever that costs.
+        """
+        return sum(self._held(pid, exact=exact) for pid in processes(pids))
 
     def used_on(self, device: str, pids: Iterable[int]) -> int | None:
         """Bytes of a GPU that these processes and those below them hold; None if that cannot be
@@ -110,19 +114,19 @@ class Meter:
         gpu = self._gpu(device)
         return 0 if gpu is None else gpu.memory_free
 
-    def _held(self, pid: int) -> int:
+    def _held(self, pid: int, *, exact: bool) -> int:
         resident = _resident(pid)
         if not resident:
             self._shares.pop(pid, None)
             return 0
         now = self._clock()
         share = self._shares.get(pid)
-        if share is None or now >= share.again_at:
-            exact = _proportional(pid)
+        if exact or share is None or now >= share.again_at:
+            proportional = _proportional(pid)
             pause = max(_LEAST_PAUSE_S, (self._clock() - now) / _SHARE_OF_TIME)
             # It may have grown meanwhile.
             resident = _resident(pid)
-            share = self._shares[pid] = _Share(max(0, resident - exact), now + pause)
+            share = self._shares[pid] = _Share(max(0, resident - proportional), now + pause)
         return max(0, resident - share.shared)
 
     def _gpu(self, device: str) -> gpus.Gpu | None:

@@ -27,8 +27,9 @@ CUDA_OVERHEAD_BYTES = 2 * GIB
 # What vLLM 0.32 takes where nobody says otherwise (config/scheduler.py).
 _BATCH_TOKENS = 2048
 _SEQUENCES = 128
-# A logit in 32 bits, and two copies of it while a token is drawn.
-_LOGIT_BYTES = 3 * 4
+# A logit in 32 bits, and what is made of it while a token is drawn: softmax, noise, and for top_p
+# the sorted ones, their places and sums.
+_LOGIT_BYTES = 9 * 4
 CPU_BLOCK_TOKENS = 128
 CUDA_BLOCK_TOKENS = 16
 
@@ -74,7 +75,7 @@ def kv_bytes(spec: EngineSpec, tokens: int, block: int) -> int:
     return (-(-tokens // block) + 1) * block * kv_token_bytes(spec)
 
 
-def adapter_bytes(spec: EngineSpec) -> int:  # noqa: ARG001 - engines have no adapters yet
+def adapter_bytes(spec: EngineSpec, *, cpu: bool) -> int:  # noqa: ARG001 - there are none yet
     """Room for LoRA adapters, in each worker."""
     return 0
 
@@ -98,7 +99,7 @@ def cpu_need(
     return Need(
         weights=spec.weight_bytes + packed,
         kv_cache=parts * kv_cache,
-        adapters=parts * adapter_bytes(spec),
+        adapters=parts * adapter_bytes(spec, cpu=True),
         overhead=estimate + headroom if rest is None else rest.overhead(headroom),
         headroom=headroom,
         # The files are read before anything is packed and before there is a KV cache.
@@ -117,7 +118,7 @@ def cuda_need(spec: EngineSpec, kv_cache: int, *, rest: Rest | None = None) -> N
     return Need(
         weights=-(-spec.weight_bytes // spec.workers),
         kv_cache=kv_cache,
-        adapters=adapter_bytes(spec),
+        adapters=adapter_bytes(spec, cpu=False),
         overhead=CUDA_OVERHEAD_BYTES if rest is None else rest.overhead(headroom),
         devices=spec.workers,
         headroom=headroom,

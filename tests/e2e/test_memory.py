@@ -17,7 +17,7 @@ from tests.e2e.harness import ROOT
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 MIB = 1 << 20
 STREAMS = 16
-READ = Path(__file__).with_name("read_weights.py")
+WORKER = Path(__file__).with_name("worker_memory.py")
 
 
 @pytest.fixture(scope="module")
@@ -61,23 +61,37 @@ def test_the_meter_says_the_same_without_asking_for_every_page(
     for life in lives:
         loaded = [sample for sample in life["samples"] if sample["phase"] != "load"]
         for sample in loaded:
-            assert sample["meter"] == pytest.approx(sample["pss"], abs=64 * MIB)
+            # What is shared gets less while it loads, and was asked for some seconds ago.
+            assert sample["meter"] == pytest.approx(sample["pss"], abs=128 * MIB)
 
 
-def test_weights_are_let_go_while_they_are_read() -> None:
-    """And they are what is in the file, also where somebody holds on to them."""
+@pytest.fixture(scope="module")
+def worker() -> dict[str, Any]:
     done = subprocess.run(
-        [sys.executable, str(READ)],
+        [sys.executable, str(WORKER)],
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = json.loads(done.stdout.splitlines()[-1])
-    assert told["wrong"] == []
-    assert told["plain"] > told["size"] * 0.95, "what vLLM alone would hold"
-    assert told["let go"] < told["size"] * 0.1
-    assert told["eager"] > told["size"] * 0.95, "nothing of a heap is let go"
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def test_weights_are_let_go_while_they_are_read(worker: dict[str, Any]) -> None:
+    """And they are what is in the file, also where somebody holds on to them."""
+    assert worker["wrong"] == []
+    assert worker["plain"] > worker["size"] * 0.95, "what vLLM alone would hold"
+    assert worker["let go"] < worker["size"] * 0.1
+    assert worker["eager"] > worker["size"] * 0.95, "nothing of a heap is let go"
+
+
+def test_embeddings_are_packed_only_where_they_are_the_head_too(worker: dict[str, Any]) -> None:
+    assert worker["dropped"] == {
+        "own head": ["embeddings"],
+        "embeddings as head": [],
+        "no head": [],
+    }

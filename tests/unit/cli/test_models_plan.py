@@ -31,7 +31,7 @@ GPU = Gpu(0, "Test GPU", 80 * GIB, 79 * GIB)
 # and a block of 128 of 256 bytes each; a process, 48 MiB, a step of 2,048 tokens and its logits.
 WEIGHTS = 2048 + 259 * 64 * 2
 CONTEXT = (512 + 128) * 256
-HEADROOM = 48 * MIB + 2048 * (3 * 256 + 6 * 64) * 2 + 12 * 128 * 259
+HEADROOM = 48 * MIB + 2048 * (3 * 256 + 6 * 64) * 2 + 36 * 128 * 259
 OVERHEAD = 576 * MIB + HEADROOM
 TOTAL = WEIGHTS + 8 * CONTEXT + OVERHEAD
 
@@ -61,7 +61,7 @@ def look(hardware: Hardware = MACHINE, owner: PortOwner | None = None) -> Foreca
 
 SCREEN = """\
 engine  devices  weights  KV cache  tokens  adapters  overhead  total     while loading
-tiny    ram      35.2 kB  1.3 MB    5,120   -         659.4 MB  660.8 MB  660.8 MB
+tiny    ram      35.2 kB  1.3 MB    5,120   -         660.2 MB  661.6 MB  661.6 MB
 
 budget of ram  6.4 GB  what is free now, less a reserve
 

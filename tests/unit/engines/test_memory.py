@@ -26,9 +26,11 @@ def take(mib):
         pages[place] = 1
     return pages
 held = [take(64)]
+end, parent = os.pipe()
 child = os.fork()
 if not child:
-    sys.stdin.read()
+    os.close(parent)
+    os.read(end, 1)
     os._exit(0)
 held.append(take(64))
 print(child, flush=True)
@@ -148,13 +150,15 @@ def test_growth_is_seen_at_once_and_what_is_shared_is_asked_for_now_and_then(
     process.stdin.write("\n")
     process.stdin.flush()
     assert line(process) == "grown"
-    now[0] = 9.9
+    now[0] = 1.9
     grown = meter.used([process.pid]) - before
     assert 31 * MIB < grown < 34 * MIB
     assert asked == [process.pid, child]
-    now[0] = 10.0
+    now[0] = 2.0
     assert abs(meter.used([process.pid]) - before - grown) < 2 * MIB
     assert asked == [process.pid, child] * 2
+    meter.used([process.pid], exact=True)
+    assert asked == [process.pid, child] * 3, "at once where it must be exact"
 
 
 def test_a_kernel_that_does_not_tell(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ SHAPE = Shape(
 )
 WEIGHTS = 16_060_522_496
 MATRIX = 128256 * 4096 * 2
-# 2,048 tokens with three inner rows and six outer ones, and 12 bytes a logit of 128 sequences.
-STEP = 2048 * (3 * 14336 + 6 * 4096) * 2 + 12 * 128 * 128256
+# 2,048 tokens with three inner rows and six outer ones, and 36 bytes a logit of 128 sequences.
+STEP = 2048 * (3 * 14336 + 6 * 4096) * 2 + 36 * 128 * 128256
 
 
 def spec(**fields: Any) -> EngineSpec:
@@ -67,10 +67,10 @@ def test_files_that_are_read_whole() -> None:
 @pytest.mark.parametrize(
     ("fields", "step"),
     [
-        ({"max_num_batched_tokens": 512}, 512 * 67584 * 2 + 12 * 128 * 128256),
-        ({"max_num_seqs": 4}, 2048 * 67584 * 2 + 12 * 4 * 128256),
-        ({"max_num_seqs": 600, "max_num_batched_tokens": 512}, 512 * 67584 * 2 + 12 * 512 * 128256),
-        ({"dtype": "float32"}, 2048 * 67584 * 4 + 12 * 128 * 128256),
+        ({"max_num_batched_tokens": 512}, 512 * 67584 * 2 + 36 * 128 * 128256),
+        ({"max_num_seqs": 4}, 2048 * 67584 * 2 + 36 * 4 * 128256),
+        ({"max_num_seqs": 600, "max_num_batched_tokens": 512}, 512 * 67584 * 2 + 36 * 512 * 128256),
+        ({"dtype": "float32"}, 2048 * 67584 * 4 + 36 * 128 * 128256),
         # A text to be embedded is computed at once, and has no logits.
         ({"embeds": True}, 8192 * 67584 * 2),
         ({"shape": Shape()}, 0),
@@ -87,7 +87,7 @@ def test_workers_share_the_weights_and_each_has_the_rest() -> None:
     # The first stage packs its embeddings, the last the output matrix.
     assert need.weights == WEIGHTS + 2 * MATRIX
     assert need.kv_cache == 4 << 30
-    step = 2048 * (3 * 14336 // 2 + 6 * 4096) * 2 + 12 * 128 * 128256
+    step = 2048 * (3 * 14336 // 2 + 6 * 4096) * 2 + 36 * 128 * 128256
     assert need.headroom == 48 * MIB + 4 * step
     assert need.overhead == 4 * FORKED_BYTES + COORDINATOR_BYTES + need.headroom
 

@@ -389,7 +389,9 @@ def test_the_gpus_that_an_engine_is_put_on() -> None:
     plan = plan_engine(two, machine(gpus=gpus), devices=("gpu2", "gpu3"))
     assert (plan.visible, plan.free, plan.place) == ("2,3", 72 * GIB, "GPU 2, GPU 3")
     assert shown(plan)["device"] == ("cuda", "4 x NVIDIA H100: gpu2, gpu3")
-    assert plan_engine(two, machine(gpus=gpus)).visible is None
+    assert plan.devices == ("gpu2", "gpu3")
+    undecided = plan_engine(two, machine(gpus=gpus))
+    assert (undecided.devices, undecided.visible) == (None, None)
     # Of those that the user lets us see, in the user's words.
     some = tuple(
         replace(gpu, called=name) for gpu, name in zip(gpus[2:], ("3", "GPU-2"), strict=True)
