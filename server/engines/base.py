@@ -60,6 +60,7 @@ class EngineSpec:
         compile: True to use torch.compile (and CUDA graphs on a GPU).
         executor: ``uni`` runs the model in the engine's process, ``mp`` in processes of its own.
         start_method: How the engine's process is made.
+        sleeps: It is to give a GPU's memory back while it is idle, and take it again.
         reasoning_parser: vLLM's name for how the model writes its reasoning, or None.
         embeds: The model turns texts into vectors instead of continuing them.
         extra: Further vLLM ``AsyncEngineArgs`` by name, handed on as they are.
@@ -89,6 +90,7 @@ class EngineSpec:
     executor: Literal["uni", "mp", "ray"] | None = None
     start_method: Literal["forkserver", "fork", "spawn"] | None = None
     prefix_caching: bool | None = None
+    sleeps: bool | None = None
     reasoning_parser: str | None = None
     embeds: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)

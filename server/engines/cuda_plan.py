@@ -82,6 +82,13 @@ def plan_cuda(
     can_compile, why = _compile(spec, hardware)
     compiled = choices.choose("compile", spec.compile, can_compile, why)
     args = common_args(spec) | {"enforce_eager": not compiled}
+    unified = any(gpu.unified for gpu in gpus)
+    args["enable_sleep_mode"] = choices.choose(
+        "sleeps",
+        spec.sleeps,
+        not unified,
+        "its memory is the system's" if unified else "it wakes up sooner than it could be loaded",
+    )
     claim = _claim(spec, hardware, budget, gpus, rest)
     if claim.kv_cache is not None:
         args["kv_cache_memory_bytes"] = choices.choose(

@@ -389,6 +389,7 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         executor=settings.executor,
         start_method=settings.start_method,
         prefix_caching=settings.prefix_caching,
+        sleeps=settings.sleeps,
         reasoning_parser=entries[0].reasoning_parser,
         embeds=entries[0].kind == "embedding",
         extra=settings.extra,

@@ -153,6 +153,9 @@ class EngineSettings(Section):
     """How the engine's process is started."""
     prefix_caching: StrictBool | None = None
     """Keep the KV cache of common prompt beginnings."""
+    sleeps: StrictBool | None = None
+    """On a GPU: whether the model can sleep, and wake up sooner than it could be loaded. Left out:
+    it can, where the GPU has memory of its own."""
     replicas: Annotated[StrictInt, Field(ge=1, le=64)] = 1
     """Engines of this model, each on devices of its own where there are several. A request goes to
     the least busy one, or to one that knows the beginning of its prompt."""

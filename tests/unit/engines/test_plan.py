@@ -279,6 +279,7 @@ def test_a_gpu(tools: dict[str, Any], compiled: bool, why: str) -> None:
     assert shown(plan) == {
         "device": ("cuda", "2 x NVIDIA H100"),
         "compile": (str(compiled), why),
+        "sleeps": ("True", "it wakes up sooner than it could be loaded"),
         "gpu_memory_utilization": ("0.9", "vLLM sizes the KV cache"),
         "start_method": ("spawn", "CUDA needs a fresh process"),
     }
@@ -292,11 +293,13 @@ def test_the_registry_wins_on_a_gpu() -> None:
         kv_cache_bytes=GIB,
         gpu_memory_utilization=0.5,
         tensor_parallel_size=2,
+        sleeps=False,
     )
     plan = plan_engine(said, machine(gpus=2, c_compiler="/usr/bin/gcc"))
     args = plan.engine_args
     assert (args["kv_cache_memory_bytes"], args["gpu_memory_utilization"]) == (GIB, 0.5)
     assert (args["distributed_executor_backend"], args["enforce_eager"]) == (UNIPROC, True)
+    assert args["enable_sleep_mode"] is False
     assert {reason for name, (_, reason) in shown(plan).items() if name != "device"} == {"registry"}
 
 
@@ -343,6 +346,7 @@ def test_a_gpu_that_shares_the_systems_memory() -> None:
     gpu = Gpu(0, "NVIDIA GB10", 128 * GIB, 96 * GIB, unified=True)
     there = machine(96 * GIB, gpus=(gpu,), memory_total=128 * GIB)
     plan = plan_engine(spec(), there)
+    assert shown(plan)["sleeps"] == ("False", "its memory is the system's")
     # 96 GiB are free, less 1.25 for the server and 5% of 128 for others.
     assert shown(plan)["gpu_memory_utilization"] == (
         "0.69",
