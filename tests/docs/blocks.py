@@ -22,7 +22,7 @@ DOCUMENTS = [
     ROOT / "docs" / "operations.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
-KINDS = {"sh", "sh make", "sh docker", "python", "yaml", "text"}
+KINDS = {"sh", "sh make", "sh docker", "python", "yaml", "text", "mermaid"}
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -6,11 +6,13 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import typer
 
 from server.cli import app
+from server.engines.slot import Status
 from server.prompts.catalog import FORMATS
 from server.registry.loader import load_registry
 from server.settings import Settings
@@ -51,6 +53,13 @@ def test_registries_load(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "model_registry.yaml"
     path.write_text(block.code, encoding="utf-8")
     assert load_registry(path, known_templates=FORMATS).models
+
+
+def test_the_drawing_and_the_table_have_every_state() -> None:
+    (drawing,) = of_kind("mermaid")
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)", drawing.code, re.MULTILINE))
+    assert {state for arrow in drawn for state in arrow} == {*get_args(Status)}
+    assert cells(OPERATIONS, "[a-z]+")[: len(get_args(Status))] == [*get_args(Status)]
 
 
 @pytest.mark.parametrize("block", of_kind("sh make"), ids=where)

@@ -22,8 +22,17 @@ def test_the_least_registry_has_defaults(load: Load, tmp_path: Path) -> None:
     assert model.engine.model_dump(exclude_none=True) == {
         "tensor_parallel_size": 1,
         "pipeline_parallel_size": 1,
+        "replicas": 1,
         "extra": {},
     }
+    assert (model.pin, model.idle_timeout, model.sleep_after, model.sleep_level) == (
+        False,
+        None,
+        None,
+        1,
+    )
+    herd = registry.herd
+    assert (herd.memory, herd.max_wait, herd.min_residency, herd.drain) == (None, 30, 10, 30)
 
 
 def test_directories_start_at_the_files_folder_and_know_home(

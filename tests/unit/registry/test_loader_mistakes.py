@@ -133,8 +133,13 @@ def test_mistakes_about_the_herd(load: Load) -> None:
         ),
         (["aliases: [one]"], "5: models.0.aliases.0: the name 'one' is already used by this model"),
         (["1: x"], ("5: models.0: unknown field '1' (known: aliases, context, description, engine, "
-         "history, id, kind, load, reasoning_parser, sampling, source, stop, system, template, "
-             "tool_parser)")),
+         "history, id, idle_timeout, kind, load, pin, reasoning_parser, sampling, sleep_after, "
+             "sleep_level, source, stop, system, template, tool_parser)")),
+        (["idle_timeout: soon"], "5: models.0.idle_timeout: must be a length of time such as 90s, "
+         "15m or 2h, not 'soon'"),
+        (["idle_timeout: -1"], "5: models.0.idle_timeout: must be a length of time such as 90s, "
+         "15m or 2h, not '-1'"),
+        (["sleep_level: 3"], "5: models.0.sleep_level: must be 1 or 2, not the number 3"),
         (["engine: {extra: {1: x}}"], "5: models.0.engine.extra: the field name 1 must be text"),
         (["load: startup", "load: on_demand"], "6: models.0: 'load' is given twice"),
         (["engine: &e {extra: {a: *e}}"], "5: models.0.engine.extra.a: refers to itself"),
