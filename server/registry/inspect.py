@@ -39,6 +39,9 @@ class ModelInfo:
     architecture: str
     """Class name in config.json, such as LlamaForCausalLM."""
     vocab_size: int
+    linear_width: int = 0
+    """Inputs and outputs of every linear layer, summed: an adapter of rank r on all of them has r
+    times as many numbers. 0 where the files do not tell."""
 
     def kv_bytes_per_token(self, dtype_bytes: int = 2) -> int:
         """Bytes of KV cache for one token: keys and values of every layer.
@@ -61,7 +64,8 @@ def describe_model(directory: Path) -> ModelInfo:
     config = read_json(directory / "config.json")
     text = config.get("text_config")  # multimodal wrappers keep the language model's numbers here
     config = config | text if isinstance(text, dict) else config
-    weight_bytes, stored_dtype = _weights(directory)
+    tensors = stored_tensors(directory)
+    weight_bytes, stored_dtype = _weights(directory, tensors)
     heads = _number(config, directory, "num_attention_heads", "n_head")
     hidden = _number(config, directory, "hidden_size", "n_embd")
     architectures = config.get("architectures") or ["unknown"]
@@ -75,6 +79,9 @@ def describe_model(directory: Path) -> ModelInfo:
         dtype=str(dtype).removeprefix("torch."),
         architecture=str(architectures[0]),
         vocab_size=_number(config, directory, "vocab_size"),
+        linear_width=sum(
+            sum(tensor["shape"]) for name, tensor in tensors if _is_linear(name, tensor)
+        ),
     )
 
 
@@ -149,16 +156,29 @@ def _number(config: dict[str, Any], directory: Path, *names: str) -> int:
     raise SourceError(f"{directory / 'config.json'} states no {names[0]}.")
 
 
-def _weights(directory: Path) -> tuple[int, str]:
+def stored_tensors(directory: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Name and header (dtype, shape, data_offsets) of every tensor in a folder's safetensors.
+
+    Raises:
+        SourceError: A file is damaged.
+    """
+    paths = sorted(directory.glob("*.safetensors"))
+    return [item for path in paths for item in safetensors_header(path).items()]
+
+
+def _is_linear(name: str, tensor: dict[str, Any]) -> bool:
+    """Whether it is the weight of a layer that adapters can be for."""
+    embeds = name.endswith(("lm_head.weight", "embed_tokens.weight"))
+    return name.endswith(".weight") and len(tensor["shape"]) == 2 and not embeds
+
+
+def _weights(directory: Path, tensors: list[tuple[str, dict[str, Any]]]) -> tuple[int, str]:
     """Bytes of the weights and their commonest number format."""
-    total = 0
     dtypes: Counter[str] = Counter()
-    for path in sorted(directory.glob("*.safetensors")):
-        for tensor in _safetensors_header(path).values():
-            start, end = tensor["data_offsets"]
-            total += end - start
-            dtypes[tensor["dtype"]] += end - start
-    if total:
+    for _, tensor in tensors:
+        start, end = tensor["data_offsets"]
+        dtypes[tensor["dtype"]] += end - start
+    if total := dtypes.total():
         kind = dtypes.most_common(1)[0][0]
         return total, _DTYPES.get(kind, kind.lower())
     pickles = [*directory.glob("*.bin"), *directory.glob("*.pth")]
@@ -168,8 +188,12 @@ def _weights(directory: Path) -> tuple[int, str]:
     return total, "float16"
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    """Name → dtype, shape, data_offsets; the file's length is compared with what they promise."""
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Name → dtype, shape, data_offsets; the file's length is compared with what they promise.
+
+    Raises:
+        SourceError: It is no such file, or not a whole one.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)

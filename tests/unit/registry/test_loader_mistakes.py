@@ -113,9 +113,9 @@ def test_many_mistakes_are_reported_at_once_in_the_files_order(load: Load) -> No
             "one level up)",
         ),
         (["aliases: [one]"], "5: models.0.aliases.0: the name 'one' is already used by this model"),
-        (["1: x"], ("5: models.0: unknown field '1' (known: aliases, context, description, engine, "
-         "history, id, kind, load, reasoning_parser, sampling, source, stop, system, template, "
-             "tool_parser)")),
+        (["1: x"], ("5: models.0: unknown field '1' (known: adapter, aliases, base, context, "
+         "description, engine, history, id, kind, load, reasoning_parser, sampling, source, stop, "
+             "system, template, tool_parser)")),
         (["engine: {extra: {1: x}}"], "5: models.0.engine.extra: the field name 1 must be text"),
         (["load: startup", "load: on_demand"], "6: models.0: 'load' is given twice"),
         (["engine: &e {extra: {a: *e}}"], "5: models.0.engine.extra.a: refers to itself"),
@@ -172,7 +172,8 @@ def test_wrong_sources(load: Load, source: str, expected: str) -> None:
 
 def test_a_missing_source_names_the_kinds(load: Load) -> None:
     assert complaints(load, "models:\n  - id: a") == [
-        "models.yaml:2: models.0.source: is required: one of directory, hub, package"
+        "models.yaml:2: models.0.source: is required: one of directory, hub, package; or 'base' "
+        "and 'adapter' for an adapter"
     ]
 
 
