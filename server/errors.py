@@ -12,7 +12,8 @@ The tree::
     ├── ObjectNotFound              nothing of this id is stored for the caller
     ├── ModelUnavailable            the model exists but cannot answer now
     │   ├── ModelLoading            it is still being loaded
-    │   └── ModelFailed             it could not be loaded, or died and was not revived
+    │   ├── ModelFailed             it could not be loaded, or died and was not revived
+    │   └── AdapterFailed           its adapter cannot be used; its base and other adapters can
     ├── Overloaded                  too much work is queued; try again later
     ├── ServerStopping              the time to finish running answers is over
     ├── GenerationFailed            one request failed inside a healthy engine
@@ -138,6 +139,10 @@ class ModelLoading(ModelUnavailable):
 
 class ModelFailed(ModelUnavailable):
     """The model could not be loaded, or its engine died and was not revived."""
+
+
+class AdapterFailed(ModelUnavailable):
+    """The model's adapter cannot be used; the model that it is for, and its engine, go on."""
 
 
 class Overloaded(CorralError):

@@ -42,6 +42,7 @@ _TRANSLATIONS = (
     _Translation(errors.ObjectNotFound, 404, INVALID_REQUEST),
     _Translation(errors.Overloaded, 429, "rate_limit_error", "server_overloaded"),
     _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),
+    _Translation(errors.AdapterFailed, 503, _UNAVAILABLE, "adapter_failed"),
     _Translation(errors.ModelUnavailable, 503, _UNAVAILABLE, "model_failed"),
     _Translation(errors.SourceError, 503, _UNAVAILABLE, "model_failed"),
     _Translation(errors.StorageFailed, 503, _UNAVAILABLE, "storage_failed"),

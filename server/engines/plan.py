@@ -14,6 +14,12 @@ from server.engines.base import EngineSpec
 from server.engines.binding import Binding, bind_workers
 from server.engines.gpus import Gpu
 from server.engines.hardware import Hardware
+from server.engines.lora_args import (
+    adapters_bytes,
+    lora_args,
+    refuse_compiled_adapters,
+    room_for,
+)
 from server.errors import EngineDied
 
 T = TypeVar("T")
@@ -87,8 +93,14 @@ class _Choices:
         self.made.append(Choice(name, str(value), reason if said is None else "registry"))
         return value
 
+    def note_adapters(self, spec: EngineSpec) -> None:
+        if spec.max_adapters:
+            room = f"{spec.max_adapters} of rank {room_for(spec.max_adapter_rank)}"
+            self.made.append(Choice("adapters", room, "room for so many at the same time"))
+
 
 def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
+    refuse_compiled_adapters(spec)
     choices = _Choices()
     choices.choose("device", None, "cpu", hardware.no_gpu)
     workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
@@ -125,11 +137,13 @@ def _plan_cpu(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
         _cpu_kv_cache(spec, binding, workers) if spec.kv_cache_bytes is None else 0,
         f"up to {CPU_KV_MAX_SEQUENCES} full contexts within a quarter of the free memory",
     )
+    choices.note_adapters(spec)
     args = {
         "kv_cache_memory_bytes": kv_cache,
         "enforce_eager": not compiled,
         "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
         "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
+        **lora_args(spec, spare_slot=True),
     }
     return EnginePlan(
         device="cpu",
@@ -170,7 +184,8 @@ def _one_context(spec: EngineSpec) -> int:
 
 def _cpu_worker_bytes(spec: EngineSpec, workers: int) -> int:
     """What each of the workers takes while it loads, without its KV cache."""
-    return CPU_WEIGHT_COPIES * spec.weight_bytes // workers + CPU_OVERHEAD_BYTES
+    weights = CPU_WEIGHT_COPIES * spec.weight_bytes // workers
+    return weights + adapters_bytes(spec, cpu=True) + CPU_OVERHEAD_BYTES
 
 
 def _cpu_kv_cache(spec: EngineSpec, binding: Binding, workers: int) -> int:
@@ -200,6 +215,8 @@ def _plan_cuda(spec: EngineSpec, hardware: Hardware) -> EnginePlan:
     can_compile, why = _cuda_compile(spec, hardware)
     compiled = choices.choose("compile", spec.compile, can_compile, why)
     args = _common_args(spec) | {"enforce_eager": not compiled}
+    choices.note_adapters(spec)
+    args |= lora_args(spec, spare_slot=False)
     if spec.kv_cache_bytes is not None:
         args["kv_cache_memory_bytes"] = choices.choose(
             "kv_cache_bytes", spec.kv_cache_bytes, 0, "registry"
@@ -246,6 +263,7 @@ def _cuda_share(spec: EngineSpec, gpus: Sequence[Gpu], parts: int) -> tuple[floa
     smallest = min(gpus, key=lambda gpu: gpu.memory_total)
     if spec.kv_cache_bytes is not None:
         need = spec.weight_bytes // parts + spec.kv_cache_bytes + CUDA_OVERHEAD_BYTES
+        need += adapters_bytes(spec, cpu=False)
         share = math.ceil(100 * need / smallest.memory_total) / 100
         why = f"weights, KV cache and {CUDA_OVERHEAD_BYTES // GIB} GiB besides"
         return min(share, CUDA_MEMORY_SHARE), why

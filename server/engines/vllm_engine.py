@@ -20,7 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from server.engines import child, constraints, vllm_values
+from server.engines.adapters import AdapterShelf
 from server.engines.base import (
+    Adapter,
     Delta,
     EmbeddingRequest,
     EngineSpec,
@@ -30,6 +32,7 @@ from server.engines.base import (
 )
 from server.engines.output import OutputFormat
 from server.engines.plan import EnginePlan
+from server.engines.vllm_adapters import VllmAdapters
 from server.engines.vllm_errors import translated
 from server.engines.vllm_parsers import VllmOutputFormat
 from server.errors import EngineDied, GenerationFailed
@@ -125,6 +128,8 @@ class VllmEngine:
         self._llm: AsyncLLM | None = None
         self._processes: list[BaseProcess] = []
         self._formats: dict[str | None, OutputFormat] = {}
+        self._adapters = VllmAdapters(spec)
+        self.shelf = AdapterShelf(self, spec.max_adapters)
 
     async def start(self) -> None:
         """Load in a thread, then send one request of each kind that compiles something at first."""
@@ -142,6 +147,7 @@ class VllmEngine:
     async def stop(self) -> None:
         """Shut down in a thread: on the event loop it would hang running generators for good."""
         llm, self._llm = self._llm, None
+        await self.shelf.close()
         if llm is not None:
             await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
         self._kill()
@@ -163,6 +169,7 @@ class VllmEngine:
         from vllm.inputs import tokens_input
 
         llm = self._running()
+        lora_request = self._adapters.request(request.adapter)
         constraint = request.sampling.constraint
         param = None if constraint is None else constraint.param
         try:
@@ -171,6 +178,7 @@ class VllmEngine:
                     tokens_input(list(request.prompt_token_ids), cache_salt=request.cache_salt),
                     await _sampling_params(llm, request.sampling),
                     request.request_id,
+                    lora_request=lora_request,
                     priority=request.priority,
                     reasoning_ended=request.reasoning_ended,
                 )
@@ -193,10 +201,23 @@ class VllmEngine:
                 tokens_input(list(request.prompt_token_ids)),
                 vllm_values.pooling_params(request.dimensions),
                 request.request_id,
+                lora_request=self._adapters.request(request.adapter),
                 priority=request.priority,
             )
             async with contextlib.aclosing(outputs):
                 return vllm_values.vector(await anext(outputs))
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """See `Engine.load_adapter`."""
+        llm = self._running()
+        with translated(self._spec.name, None, stopped=lambda: self._llm is not llm):
+            await self._adapters.load(llm, adapter)
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """See `Engine.unload_adapter`."""
+        llm = self._running()
+        with translated(self._spec.name, None, stopped=lambda: self._llm is not llm):
+            await self._adapters.unload(llm, adapter)
 
     async def output_format(self, tool_parser: str | None) -> OutputFormat:
         """See `Engine.output_format`; each is made once."""
