@@ -16,6 +16,7 @@ from server.commands.builds import CPU_ENGINE, GPU_ENGINE, Builds, find_builds
 from server.commands.inventory import Stock, open_registry, open_store, take_stock
 from server.commands.listen import PortError, PortOwner, port_owner
 from server.engines.hardware import Hardware, probe
+from server.engines.lora_args import adapters_bytes
 from server.engines.plan import CPU_OVERHEAD_BYTES, CPU_WEIGHT_COPIES, Choice, plan_engine
 from server.errors import CorralError, RegistryError
 from server.generation.herd import ModelFiles, engine_spec
@@ -197,24 +198,30 @@ def _engines(
         if stock.path is None or stock.problem:
             continue
         try:
-            yield _planned(names, entries, stock, hardware)
+            ranks = [a.rank for name in names if (a := by_id[name].adapter) is not None]
+            yield _planned(names, entries, stock, ranks, hardware)
         except CorralError as error:
             yield EngineReport(names, 0, (), str(error))
 
 
 def _planned(
-    names: tuple[str, ...], entries: list[ModelEntry], stock: Stock, hardware: Hardware
+    names: tuple[str, ...],
+    entries: list[ModelEntry],
+    stock: Stock,
+    ranks: Sequence[int],
+    hardware: Hardware,
 ) -> EngineReport:
     assert stock.path is not None
     assert stock.info is not None
     tokenizer = PromptTokenizer.from_directory(stock.path)
-    spec = engine_spec(entries, ModelFiles(stock.path, stock.info, tokenizer))
+    spec = engine_spec(entries, ModelFiles(stock.path, stock.info, tokenizer), ranks)
     plan = plan_engine(spec, hardware)
     need = 0
     if plan.device == "cpu":
         kv_cache = int(plan.engine_args["kv_cache_memory_bytes"])
         workers = spec.tensor_parallel_size * spec.pipeline_parallel_size
-        need = CPU_WEIGHT_COPIES * spec.weight_bytes + workers * (CPU_OVERHEAD_BYTES + kv_cache)
+        each = CPU_OVERHEAD_BYTES + adapters_bytes(spec, cpu=True) + kv_cache
+        need = CPU_WEIGHT_COPIES * spec.weight_bytes + workers * each
     return EngineReport(names, need, plan.choices)
 
 
@@ -252,7 +259,7 @@ def _about_disk(folder: Path, free: int | None, stocks: Sequence[Stock]) -> Iter
             f"The cache folder {folder} cannot be written.",
             "change its owner or mode, or point CORRAL_CACHE_DIR at another",
         )
-    missing = [stock.entry.id for stock in stocks if stock.path is None]
+    missing = [stock.entry.id for stock in stocks if not stock.is_here]
     if missing and free is not None and free < _LITTLE_DISK:
         yield Finding(
             f"{format_bytes(free)} are free in {folder}, and {missing[0]} is yet to be fetched.",

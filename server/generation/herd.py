@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from server.engines.base import Engine, EngineSpec
-from server.engines.pool import RETRY_AFTER_S, EngineSlot, Report
+from server.engines.lora_args import room_for
+from server.engines.pool import RETRY_AFTER_S, EngineSlot, Report, SlotState
 from server.errors import SourceError
+from server.generation.adapters import HostedAdapter, begin_finding, known_ranks, preload, room
 from server.prompts.catalog import get_format
 from server.prompts.formatter import Formatter
 from server.prompts.tokenizer import PromptTokenizer
@@ -71,6 +73,10 @@ class Weights:
             self._fetching.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._fetching)
 
+    async def directory(self) -> Path:
+        """The files' folder, as `files`."""
+        return (await self.files()).directory
+
     async def _fetch(self) -> ModelFiles:
         try:
             loop = asyncio.get_running_loop()
@@ -96,13 +102,31 @@ class HostedModel:
         entry: The registry entry.
         weights: Its files.
         slot: Its engine.
+        adapter: What it puts on the weights, or None.
     """
 
-    def __init__(self, entry: ModelEntry, weights: Weights, slot: EngineSlot) -> None:
+    def __init__(
+        self,
+        entry: ModelEntry,
+        weights: Weights,
+        slot: EngineSlot,
+        adapter: HostedAdapter | None = None,
+    ) -> None:
         self.entry = entry
         self.slot = slot
+        self.adapter = adapter
         self._weights = weights
         self._formatter: Formatter | None = None
+
+    @property
+    def state(self) -> SlotState:
+        """The engine's state, unless this model's own adapter cannot be used."""
+        state = self.slot.state
+        if self.adapter is None or not self.adapter.failure:
+            return state
+        return replace(
+            state, status="failed", detail=self.adapter.failure, since=self.adapter.failed_at
+        )
 
     async def formatter(self) -> Formatter:
         """The formatter of this entry; fetches the tokenizer where needed."""
@@ -149,12 +173,18 @@ class Herd:
         self.registry = registry
         self._make_engine = make_engine
         self._models: dict[str, HostedModel] = {}
+        self._preloading: set[asyncio.Task[None]] = set()
         weights_by_source: dict[str, Weights] = {}
         for key, entries in registry.engine_groups().items():
             weights = weights_by_source.setdefault(key.source, Weights(entries[0], store, progress))
-            slot = self._slot(entries, weights)
+            adapters = {
+                entry.id: HostedAdapter(entry, store.adapters, progress, weights.directory)
+                for entry in entries
+                if entry.adapter is not None
+            }
+            slot = self._slot(entries, weights, adapters)
             for entry in entries:
-                self._models[entry.id] = HostedModel(entry, weights, slot)
+                self._models[entry.id] = HostedModel(entry, weights, slot, adapters.get(entry.id))
 
     def resolve(self, name: str) -> HostedModel:
         """The model with this id or alias.
@@ -177,15 +207,21 @@ class Herd:
 
     async def close(self) -> None:
         """Stop every engine."""
+        for task in self._preloading:
+            task.cancel()
         slots = {id(model.slot): model.slot for model in self.models()}
         await asyncio.gather(*(slot.close() for slot in slots.values()))
 
-    def _slot(self, entries: list[ModelEntry], weights: Weights) -> EngineSlot:
+    def _slot(
+        self, entries: list[ModelEntry], weights: Weights, adapters: Mapping[str, HostedAdapter]
+    ) -> EngineSlot:
         async def load(report: Report) -> Engine:
             report("fetching the model's files")
+            finding = begin_finding(adapters.values())
             files = await weights.files()
+            spec = engine_spec(entries, files, await known_ranks(finding))
             report("starting the engine")
-            engine = await self._make_engine(engine_spec(entries, files), report)
+            engine = await self._make_engine(spec, report)
             try:
                 # What the registry says of parsers is found wrong now, not by some later request.
                 for name in {entry.tool_parser for entry in entries if _needs_parser(entry)}:
@@ -193,6 +229,10 @@ class Herd:
             except BaseException:
                 await engine.stop()
                 raise
+            at_start = [adapters[e.id] for e in entries if e.adapter and e.load == "startup"]
+            task = asyncio.create_task(preload(at_start, engine, spec.max_adapters))
+            self._preloading.add(task)
+            task.add_done_callback(self._preloading.discard)
             return engine
 
         return EngineSlot(entries[0].id, load)
@@ -202,16 +242,24 @@ def _needs_parser(entry: ModelEntry) -> bool:
     return entry.tool_parser is not None or entry.reasoning_parser is not None
 
 
-def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
-    """What the engine that ``entries`` share must host: the longest of their contexts."""
+def engine_spec(
+    entries: list[ModelEntry], files: ModelFiles, ranks: Sequence[int] = ()
+) -> EngineSpec:
+    """What the engine that ``entries`` share must host: the longest of their contexts.
+
+    Args:
+        ranks: Of those of its adapters that are known.
+    """
     settings = entries[0].engine
     info = files.info
+    number_bytes = 4 if settings.dtype == "float32" else 2
+    max_adapters, max_rank = room(entries, ranks)
     return EngineSpec(
         name=entries[0].id,
         model_dir=files.directory,
         max_model_len=max(resolve_context_length(entry, info) for entry in entries),
         weight_bytes=info.weight_bytes,
-        kv_bytes_per_token=info.kv_bytes_per_token(4 if settings.dtype == "float32" else 2),
+        kv_bytes_per_token=info.kv_bytes_per_token(number_bytes),
         architecture=info.architecture,
         dtype=settings.dtype,
         quantization=settings.quantization,
@@ -229,5 +277,8 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         prefix_caching=settings.prefix_caching,
         reasoning_parser=entries[0].reasoning_parser,
         embeds=entries[0].kind == "embedding",
+        max_adapters=max_adapters,
+        max_adapter_rank=max_rank,
+        adapter_bytes=room_for(max_rank) * info.linear_width * number_bytes,
         extra=settings.extra,
     )

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
 
-from server.engines.base import Delta, Engine, Vector
+from server.engines.base import Adapter, Delta, Engine, Vector
 from server.engines.output import OutputParser
 from server.engines.pool import RETRY_AFTER_S
 from server.errors import InvalidRequest, ModelFailed, ModelLoading, Overloaded, SourceError
@@ -181,9 +181,12 @@ class GenerationService:
         Raises:
             Overloaded: Too many requests are under way.
             ModelLoading, ModelFailed: The engine is not there.
+            AdapterFailed: The model's adapter cannot be used.
             GenerationFailed, EngineDied: See `Engine.generate`.
         """
-        async with self._engine(prepared.model) as engine:
+        async with self._engine(prepared.model) as (engine, adapter):
+            request = replace(prepared.request, adapter=adapter)
+            prepared = replace(prepared, request=request)
             parser = await _begin_parser(prepared, engine)
             async with aclosing(_deltas(prepared, engine, parser)) as deltas:
                 async for delta in deltas:
@@ -206,12 +209,14 @@ class GenerationService:
         Raises:
             CorralError: As `run`.
         """
-        async with self._engine(prepared.model) as engine:
-            return await engine.embed(prepared.request)
+        async with self._engine(prepared.model) as (engine, adapter):
+            return await engine.embed(replace(prepared.request, adapter=adapter))
 
     @asynccontextmanager
-    async def _engine(self, model: HostedModel) -> AsyncGenerator[Engine, None]:
-        """The model's engine for one request, if there is room for another."""
+    async def _engine(
+        self, model: HostedModel
+    ) -> AsyncGenerator[tuple[Engine, Adapter | None], None]:
+        """The model's engine for one request, if there is room for another, and its adapter."""
         if self._running >= self._max_running:
             raise Overloaded(
                 f"The server is handling {self._running} requests, which is its limit. "
@@ -220,8 +225,16 @@ class GenerationService:
             )
         self._running += 1
         try:
-            async with model.slot.lease(wait_seconds=self._load_wait_seconds) as engine:
-                yield engine
+            wait = self._load_wait_seconds
+            hosted = model.adapter
+            # Before the engine is taken, which others may need while files are fetched.
+            adapter = None if hosted is None else await hosted.find(wait_seconds=wait)
+            async with model.slot.lease(wait_seconds=wait) as engine:
+                if hosted is None or adapter is None:
+                    yield engine, None
+                    return
+                async with hosted.on(engine, adapter, wait_seconds=wait):
+                    yield engine, adapter
         finally:
             self._running -= 1
 

@@ -51,6 +51,11 @@ class DirectorySource(Section):
         path = str(self.directory)
         return _key("directory", self.directory.name, {"directory": path})
 
+    @property
+    def label(self) -> str:
+        """What to call it where this machine's folders are nobody's business."""
+        return self.directory.name
+
     def __str__(self) -> str:
         return str(self.directory)
 
@@ -72,6 +77,11 @@ class HubSource(Section):
         """Stable name of this source."""
         identity = {"hub": self.hub, "revision": self.revision}
         return _key("hub", f"{self.hub}-{self.revision}", identity)
+
+    @property
+    def label(self) -> str:
+        """What to call it where this machine's folders are nobody's business."""
+        return self.hub
 
     def __str__(self) -> str:
         return f"{self.hub} ({self.revision})"
@@ -107,6 +117,11 @@ class PackageSource(Section):
         name = re.sub(r"[-_.]+", "-", self.package).lower()
         identity = {"package": name, "version": self.version, "file": self.file}
         return _key("package", f"{name}-{self.version}", identity | {"sha256": self.sha256})
+
+    @property
+    def label(self) -> str:
+        """What to call it where this machine's folders are nobody's business."""
+        return self.package
 
     def __str__(self) -> str:
         return f"{self.file} of {self.package} {self.version}"

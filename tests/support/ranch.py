@@ -82,7 +82,7 @@ class Ranch:
     Args:
         directory: The model folder.
         cache: An empty folder.
-        models: Registry entries; without ``source`` they get ``directory``.
+        models: Registry entries; without ``source`` or ``base`` they get ``directory``.
         options: For `create_app`.
 
     Attributes:
@@ -112,7 +112,7 @@ class Ranch:
         self.specs: list[EngineSpec] = []
         source = {"source": {"directory": str(directory)}}
         self.registry = Registry.model_validate(
-            {"models": [source | dict(model) for model in models]},
+            {"models": [dict(m) if "base" in m else source | dict(m) for m in models]},
             context={TEMPLATES_CONTEXT: FORMATS},
         )
         self.herd = Herd(self.registry, ModelStore(cache), self._make, lambda _: NullProgress())
@@ -153,6 +153,7 @@ class Ranch:
         engine = ScriptedEngine(
             lambda request: self.script(request),  # noqa: PLW0108 - the script of that moment
             load_error=self.load_error,
+            max_adapters=spec.max_adapters,
         )
         engine.format = self.format
         self.engines.append(engine)
