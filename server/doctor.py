@@ -235,7 +235,7 @@ def _about_disk(folder: Path, free: int | None, stocks: Sequence[Stock]) -> Iter
             f"The cache folder {folder} cannot be written.",
             "change its owner or mode, or point CORRAL_CACHE_DIR at another",
         )
-    missing = [stock.entry.id for stock in stocks if stock.path is None]
+    missing = [stock.entry.id for stock in stocks if not stock.is_here]
     if missing and free is not None and free < _LITTLE_DISK:
         yield Finding(
             f"{format_bytes(free)} are free in {folder}, and {missing[0]} is yet to be fetched.",

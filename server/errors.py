@@ -15,6 +15,7 @@ The tree::
     │   ├── ModelFailed             it could not be loaded, or died and was not revived
     │   ├── ModelEvicted            it had to make room for another one
     │   └── ModelUnloaded           an operator unloaded it while the request waited for it
+    │   └── AdapterFailed           its adapter cannot be used; its base and other adapters can
     ├── Overloaded                  too much work is queued; try again later
     ├── ServerStopping              the time to finish running answers is over
     ├── GenerationFailed            one request failed inside a healthy engine
@@ -179,6 +180,10 @@ class ModelUnloaded(ModelUnavailable):
 
     def __init__(self, model: str) -> None:
         super().__init__(model, f"The model '{model}' was unloaded by an operator.", retry_after=5)
+
+
+class AdapterFailed(ModelUnavailable):
+    """The model's adapter cannot be used; the model that it is for, and its engine, go on."""
 
 
 class Overloaded(CorralError):

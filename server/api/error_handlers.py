@@ -44,6 +44,7 @@ _TRANSLATIONS = (
     _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),
     _Translation(errors.ModelEvicted, 503, _UNAVAILABLE, "model_evicted"),
     _Translation(errors.ModelUnloaded, 503, _UNAVAILABLE, "model_unloaded"),
+    _Translation(errors.AdapterFailed, 503, _UNAVAILABLE, "adapter_failed"),
     _Translation(errors.ModelUnavailable, 503, _UNAVAILABLE, "model_failed"),
     _Translation(errors.SourceError, 503, _UNAVAILABLE, "model_failed"),
     _Translation(errors.StorageFailed, 503, _UNAVAILABLE, "storage_failed"),

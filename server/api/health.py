@@ -18,7 +18,7 @@ router = APIRouter(tags=["server"], responses=errors(401))
 @router.head("/health", include_in_schema=False)  # what load balancers like to send
 async def health(service: Service) -> dict[str, Any]:
     """200 as soon as the server answers; says of each model whether it is ready."""
-    models = {model.entry.id: model.engines.state.status for model in service.herd.models()}
+    models = {model.entry.id: model.state.status for model in service.herd.models()}
     return {"status": "ok", "models": models}
 
 

@@ -32,12 +32,15 @@ async def get_model(request: Request, model: str, service: Service) -> dict[str,
 
 def model_body(model: HostedModel, created: int) -> dict[str, Any]:
     """OpenAI's model object, with what this server knows besides."""
-    entry, state = model.entry, model.engines.state
+    entry, state = model.entry, model.state
     return {
         "id": entry.id,
         "object": "model",
         "created": created,
         "owned_by": "corral",
+        "root": (entry.adapter or entry.source).label,
+        "parent": entry.base,
+        "base": entry.base,
         "description": entry.description,
         "aliases": entry.aliases,
         "kind": entry.kind,

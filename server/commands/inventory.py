@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from server.errors import CorralError
+from server.registry.adapter_files import AdapterInfo, describe_adapter
 from server.registry.inspect import ModelInfo, describe_model, resolve_context_length
 from server.registry.loader import load_registry
 from server.registry.schema import ModelEntry, Registry
 from server.registry.sources import ModelStore, default_cache_dir
-from server.registry.sources_schema import DirectorySource, HubSource
+from server.registry.sources_schema import AdapterSource, DirectorySource, HubSource, Source
 from server.settings import Settings
 
 
@@ -21,12 +22,15 @@ class Stock:
 
     Args:
         entry: The registry entry.
-        path: Its files, or None where they are not here.
-        size: Bytes they take on disk; 0 where they are not here.
+        path: The model's files, or None where they are not here. An adapter's are its base's.
+        size: Bytes on disk of what is the entry's own: an adapter's are only its; 0 where they are
+            not here.
         info: What the files say, or None.
         context: Tokens it is served with, or None while that is unknown.
         problem: Why the files cannot be used, or "".
         shares_with: Id of the entry whose engine it uses; its own for the first of a group.
+        adapter_path: The adapter's files, or None where they are not here.
+        adapter: What the adapter's files say, or None.
     """
 
     entry: ModelEntry
@@ -36,17 +40,26 @@ class Stock:
     context: int | None
     problem: str
     shares_with: str
+    adapter_path: Path | None = None
+    adapter: AdapterInfo | None = None
+
+    @property
+    def own_path(self) -> Path | None:
+        """The files that no other entry brings: an adapter's, or the model's."""
+        return self.path if self.entry.adapter is None else self.adapter_path
+
+    @property
+    def is_here(self) -> bool:
+        """Whether every file that the entry needs is on this machine."""
+        return self.path is not None and self.own_path is not None
 
     @property
     def source(self) -> str:
         """Where the files come from, in a few words."""
-        match self.entry.source:
-            case DirectorySource(directory=directory):
-                return str(directory)
-            case HubSource(hub=hub, revision=revision):
-                return hub if revision == "main" else f"{hub}@{revision}"
-            case source:
-                return f"{source.package} {source.version}"
+        entry = self.entry
+        if entry.adapter is None:
+            return _in_short(entry.source)
+        return f"{_in_short(entry.adapter)} on {entry.base}"
 
     @property
     def kv_context_bytes(self) -> int | None:
@@ -64,10 +77,12 @@ class Stock:
             "description": entry.description,
             "template": entry.template,
             "source": entry.source.model_dump(mode="json"),
+            "base": entry.base,
+            "adapter": None if entry.adapter is None else entry.adapter.model_dump(mode="json"),
             "context": self.context,
             "load": entry.load,
             "shares_engine_with": self.shares_with if self.shares_with != entry.id else None,
-            "path": None if self.path is None else str(self.path),
+            "path": None if self.own_path is None else str(self.own_path),
             "size": self.size,
             "problem": self.problem or None,
         }
@@ -99,15 +114,31 @@ def take_stock(registry: Registry, store: ModelStore) -> list[Stock]:
 
 def _stock(entry: ModelEntry, store: ModelStore, host: str) -> Stock:
     path = store.path_if_ready(entry.source)
-    info, context, problem = None, entry.context.length, ""
-    if path is not None:
-        try:
+    adapter_path = None
+    if entry.adapter is not None:
+        adapter_path = store.adapters.path_if_ready(entry.adapter)
+    info, adapter, context, problem = None, None, entry.context.length, ""
+    try:
+        if path is not None:
             info = describe_model(path)
             context = resolve_context_length(entry, info)
-        except CorralError as error:
-            problem = str(error)
-    size = 0 if path is None else folder_size(path)
-    return Stock(entry, path, size, info, context, problem, host)
+        if adapter_path is not None:
+            adapter = describe_adapter(adapter_path, str(entry.adapter))
+    except CorralError as error:
+        problem = str(error)
+    own = path if entry.adapter is None else adapter_path
+    size = 0 if own is None else folder_size(own)
+    return Stock(entry, path, size, info, context, problem, host, adapter_path, adapter)
+
+
+def _in_short(source: Source | AdapterSource) -> str:
+    match source:
+        case DirectorySource(directory=directory):
+            return str(directory)
+        case HubSource(hub=hub, revision=revision):
+            return hub if revision == "main" else f"{hub}@{revision}"
+        case _:
+            return f"{source.package} {source.version}"
 
 
 def folder_size(folder: Path) -> int:

@@ -12,6 +12,7 @@ from server.commands.inventory import Stock, open_registry, open_store, take_sto
 from server.console import FetchBars, columns, out
 from server.errors import SourceError
 from server.prompts.catalog import FORMATS, get_format
+from server.registry.adapter_files import AdapterInfo
 from server.registry.loader import registry_schema
 from server.registry.schema import ModelEntry
 from server.registry.sources_schema import DirectorySource
@@ -67,6 +68,8 @@ def fetch_models(settings: Settings, names: Sequence[str] | None) -> None:
     for entry in entries:
         try:
             path = store.prepare(entry.source, FetchBars(entry.id))
+            if entry.adapter is not None:
+                path = store.adapters.prepare(entry.adapter, FetchBars(entry.id))
         except SourceError as error:
             failed.append(f"{entry.id}: {error}")
         else:
@@ -84,7 +87,10 @@ def remove_models(settings: Settings, names: Sequence[str]) -> None:
     registry, store = open_registry(settings), open_store(settings)
     for entry in [registry.resolve(name) for name in names]:
         size = next(s.size for s in take_stock(registry, store) if s.entry is entry)
-        removed = store.remove(entry.source, FetchBars(entry.id))
+        if entry.adapter is None:
+            removed = store.remove(entry.source, FetchBars(entry.id))
+        else:
+            removed = store.adapters.remove(entry.adapter, FetchBars(entry.id))
         said = f"removed, {format_bytes(size)} freed" if removed else _why_nothing(entry)
         out.print(f"{entry.id}: {said}", markup=False)
 
@@ -105,23 +111,24 @@ def files(stock: Stock) -> str:
     """Whether the files are here, and how large."""
     if stock.problem:
         return "broken"
-    return format_bytes(stock.size) if stock.path is not None else "not fetched"
+    return format_bytes(stock.size) if stock.own_path is not None else "not fetched"
 
 
 def _why_nothing(entry: ModelEntry) -> str:
-    own = isinstance(entry.source, DirectorySource)
+    own = isinstance(entry.adapter or entry.source, DirectorySource)
     return "your own folder is left alone" if own else "nothing was fetched"
 
 
 def _facts(stock: Stock) -> list[tuple[str, str]]:
-    entry, details = stock.entry, _details(stock)
+    entry, details, own = stock.entry, _details(stock), stock.own_path
     prompt_format = get_format(entry.template)
     unknown = "unknown until the files are here"
     memory = details["memory"]
     context = unknown if stock.context is None else f"{stock.context:,} tokens"
     rows = [
         ("source", str(entry.source)),
-        ("files", f"{stock.path} ({format_bytes(stock.size)})" if stock.path else "not fetched"),
+        *_about_adapter(stock),
+        ("files", f"{own} ({format_bytes(stock.size)})" if own else "not fetched"),
         ("template", f"{entry.template} ({prompt_format.source})"),
         ("history", entry.history),
         ("system", "the format's own" if entry.system is None else repr(entry.system)),
@@ -142,6 +149,16 @@ def _facts(stock: Stock) -> list[tuple[str, str]]:
         ("", f"{format_bytes(memory['kv_full_context'])} for one full context"),
         ("architecture", memory["architecture"]),
     ]
+
+
+def _about_adapter(stock: Stock) -> list[tuple[str, str]]:
+    entry, adapter = stock.entry, stock.adapter
+    if entry.adapter is None:
+        return []
+    rows = [("base", str(entry.base)), ("adapter", str(entry.adapter))]
+    if adapter is None:
+        return rows
+    return [*rows, ("", f"rank {adapter.rank} on {', '.join(adapter.targets)}")]
 
 
 def _said(values: dict[str, Any]) -> str:
@@ -168,4 +185,14 @@ def _details(stock: Stock) -> dict[str, Any]:
         "sampling": entry.sampling.model_dump(exclude_none=True),
         "engine": entry.engine.model_dump(mode="json", exclude_defaults=True),
         "memory": memory,
+        "lora": None if stock.adapter is None else _lora(stock.adapter),
+    }
+
+
+def _lora(adapter: AdapterInfo) -> dict[str, Any]:
+    return {
+        "rank": adapter.rank,
+        "alpha": adapter.alpha,
+        "targets": list(adapter.targets),
+        "weights": adapter.weight_bytes,
     }

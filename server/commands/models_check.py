@@ -15,6 +15,7 @@ from server.prompts.conversation import Message
 from server.prompts.environment import read_template
 from server.prompts.formatter import Formatter
 from server.prompts.tokenizer import PromptTokenizer
+from server.registry.adapter_files import find_misfits
 from server.registry.sources import ModelStore
 from server.registry.sources_schema import DirectorySource
 from server.settings import Settings
@@ -39,13 +40,13 @@ def check_models(settings: Settings) -> int:
         key = stock.entry.source.key
         if key not in damaged:  # shared weights are read once
             damaged[key] = _damage(stock, store)
-        problems = [*damaged[key], *([] if damaged[key] else _misfits(stock))]
+        problems = [*damaged[key], *_adapter_damage(stock, store)]
+        problems = problems or _misfits(stock)
         for problem in problems:
             _say("wrong", f"{stock.entry.id}: {problem}")
         wrong += len(problems)
         if not problems:
-            missing = stock.path is None
-            _say("ok", f"{stock.entry.id}" + (": not fetched yet" if missing else ""))
+            _say("ok", f"{stock.entry.id}" + ("" if stock.is_here else ": not fetched yet"))
     out.print(
         f"{settings.registry_path}: {len(stocks)} models, "
         + ("nothing is wrong" if not wrong else f"{wrong} problem{'s' if wrong > 1 else ''}"),
@@ -63,11 +64,22 @@ def _damage(stock: Stock, store: ModelStore) -> list[str]:
     return []
 
 
+def _adapter_damage(stock: Stock, store: ModelStore) -> list[str]:
+    source = stock.entry.adapter
+    if source is None:
+        return []
+    if isinstance(source, DirectorySource) or store.adapters.fetched_to(source).exists():
+        return store.adapters.check(source, FetchBars(stock.entry.id))
+    return []
+
+
 def _misfits(stock: Stock) -> list[str]:
     """Where the entry and the model's files contradict each other."""
     if stock.path is None:
         return []
     problems = [stock.problem] if stock.problem else []
+    if stock.adapter is not None:
+        problems += find_misfits(stock.adapter, stock.path)
     prompt_format = get_format(stock.entry.template)
     try:
         tokenizer = PromptTokenizer.from_directory(stock.path)

@@ -94,4 +94,4 @@ def state(model: Stock) -> str:
         return "broken"
     if model.entry.load == "on_demand":
         return "on demand"
-    return "loading" if model.path is not None else "fetching"
+    return "loading" if model.is_here else "fetching"

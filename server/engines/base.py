@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from server.engines.adapters import AdapterShelf
     from server.engines.output import OutputFormat
 
 FinishReason = Literal["stop", "length", "tool_calls", "abort"]
@@ -63,6 +64,9 @@ class EngineSpec:
         sleeps: It is to give a GPU's memory back while it is idle, and take it again.
         reasoning_parser: vLLM's name for how the model writes its reasoning, or None.
         embeds: The model turns texts into vectors instead of continuing them.
+        max_adapters: Most adapters held at the same time; 0: the engine takes none.
+        max_adapter_rank: Largest rank that one may have.
+        adapter_bytes: What one of that rank takes at most, in memory.
         extra: Further vLLM ``AsyncEngineArgs`` by name, handed on as they are.
     """
 
@@ -93,6 +97,9 @@ class EngineSpec:
     sleeps: bool | None = None
     reasoning_parser: str | None = None
     embeds: bool = False
+    max_adapters: int = 0
+    max_adapter_rank: int = 16
+    adapter_bytes: int = 0
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -104,6 +111,25 @@ class EngineSpec:
     def dtype_bytes(self) -> int:
         """Bytes of one number in weights and KV cache."""
         return 4 if self.dtype == "float32" else 2
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter whose files are here and will not change.
+
+    Args:
+        name: For errors: the id of the model that it makes.
+        directory: Holds adapter_config.json and adapter_model.safetensors.
+        digest: SHA-256 of the two, in hex. Adapters of equal digests are one.
+        rank: The largest rank of its layers.
+        bytes: Its tensors' size.
+    """
+
+    name: str
+    directory: Path
+    digest: str
+    rank: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +202,7 @@ class GenerationRequest:
         cache_salt: Only requests of the same salt share prefix cache entries; None: those of none.
         reasoning_ended: False if the model begins with reasoning, which no constraint concerns;
             None where it does not reason.
+        adapter: Generate with this one, which the engine's shelf holds meanwhile; None: without.
     """
 
     request_id: str
@@ -184,6 +211,7 @@ class GenerationRequest:
     priority: int = 0
     cache_salt: str | None = None
     reasoning_ended: bool | None = None
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,12 +223,14 @@ class EmbeddingRequest:
         prompt_token_ids: The exact tokens, at least one, special ones included.
         dimensions: Length of the vector, for models that were trained to be cut; None: their own.
         priority: Requests of a lower one are computed first.
+        adapter: As in `GenerationRequest`.
     """
 
     request_id: str
     prompt_token_ids: Sequence[int]
     dimensions: int | None = None
     priority: int = 0
+    adapter: Adapter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +344,25 @@ class Engine(Protocol):
         Raises:
             EngineDied: The model cannot be read this way; the message says why.
         """
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """Take in an adapter, which the engine does not hold yet; for its shelf alone to call.
+
+        Raises:
+            AdapterFailed: It cannot be used; the engine is as it was.
+            EngineDied: The engine is gone.
+        """
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """Let go of an adapter that no request uses; for its shelf alone to call.
+
+        Raises:
+            EngineDied: The engine is gone.
+        """
+
+    @property
+    def shelf(self) -> AdapterShelf:
+        """Which adapters the engine holds; as old as the engine."""
 
     async def stop(self) -> None:
         """End the engine and free what it holds; safe to call at any time, and twice.

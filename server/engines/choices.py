@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from server.engines.base import EngineSpec
 from server.engines.ledger import Need
+from server.engines.lora_args import room_for
 from server.errors import EngineDied
 
 T = TypeVar("T")
@@ -69,6 +70,12 @@ class Choices:
         value = default if said is None else said
         self.made.append(Choice(name, str(value), reason if said is None else "registry"))
         return value
+
+    def note_adapters(self, spec: EngineSpec) -> None:
+        """Room for adapters, where there is to be some."""
+        if spec.max_adapters:
+            room = f"{spec.max_adapters} of rank {room_for(spec.max_adapter_rank)}"
+            self.made.append(Choice("adapters", room, "room for so many at the same time"))
 
 
 def start_method(spec: EngineSpec, compiled: bool) -> StartMethod | None:

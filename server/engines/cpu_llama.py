@@ -6,8 +6,8 @@ for each attention call. `bind` replaces ``LlamaModel.forward`` by one flat loop
 kernels (fused norm, activation, rotary embedding, oneDNN product, paged attention), which takes the
 step from 27 to 18 ms here (benchmarks/RESULTS.md) without a compiler and without warm-up time.
 
-Weights, kernels and KV cache are vLLM's own. Whatever is not a plain LLaMA
-decoder (adapters, quantised weights, pipeline stages, speculative heads) is left as it was.
+Weights, kernels and KV cache are vLLM's own, and `cpu_lora` adds what adapters do. Whatever is no
+plain LLaMA decoder (quantised weights, pipeline stages, speculative heads) is left as it was.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vllm.model_executor.models.llama import (
 from vllm.v1.attention.backend import AttentionType
 from vllm.v1.attention.backends.cpu_attn import CPUAttentionBackendImpl
 
-Linear = Callable[[torch.Tensor], torch.Tensor]
+from server.engines.cpu_lora import CpuAdapters, Linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ def bind(model: Any, config: VllmConfig) -> bool:
     if not _is_plain(model, config):
         return False
     decoder = model.model
-    decoder.forward = _forward(decoder)
+    adapters = None if config.lora_config is None else CpuAdapters(model.lora_manager)
+    decoder.forward = _forward(decoder, adapters)
     # The class's __call__ is torch.compile's hook; with compilation off it only forwards.
     decoder.do_not_compile = True
     return True
@@ -69,7 +70,6 @@ def _is_plain(model: Any, config: VllmConfig) -> bool:
     return (
         _is_llama(model)
         and config.compilation_config.mode == CompilationMode.NONE
-        and config.lora_config is None
         and config.speculative_config is None
         and parallel.tensor_parallel_size == parallel.pipeline_parallel_size == 1
         and all(_is_plain_layer(layer) for layer in model.model.layers)
@@ -92,10 +92,7 @@ def _is_plain_layer(layer: Any) -> bool:
         return False
     linears = (attention.qkv_proj, attention.o_proj, mlp.gate_up_proj, mlp.down_proj)
     return (
-        all(
-            type(linear.quant_method) is UnquantizedLinearMethod and hasattr(linear, "cpu_linear")
-            for linear in linears
-        )
+        all(map(_is_plain_linear, linears))
         and isinstance(attention.rotary_emb, RotaryEmbedding)
         and type(attention.rotary_emb).forward_cpu is RotaryEmbedding.forward_cpu
         and type(attention.attn.impl) is CPUAttentionBackendImpl
@@ -108,25 +105,40 @@ def _is_plain_layer(layer: Any) -> bool:
     )
 
 
-def _linear(module: Any) -> Linear:
-    """``module``'s product with its packed weight, bias included."""
-    product, bias = module.cpu_linear, module.bias
-    return lambda x: product(x, None, bias)
+def _is_plain_linear(module: Any) -> bool:
+    """A layer with its own weight, packed, or vLLM's layer for adapters around one."""
+    plain = getattr(module, "base_layer", module)
+    return (
+        type(plain.quant_method) is UnquantizedLinearMethod
+        and hasattr(plain, "cpu_linear")
+        and (plain is module or CpuAdapters.can_wrap(module))
+    )
 
 
-def _flatten(layer: Any) -> _Layer:
+def _linear(module: Any, adapters: CpuAdapters | None) -> Linear:
+    """``module``'s product with its packed weight, bias included, and what adapters add."""
+    plain = getattr(module, "base_layer", module)
+    product, bias = plain.cpu_linear, plain.bias
+
+    def base(x: torch.Tensor) -> torch.Tensor:
+        return product(x, None, bias)
+
+    return base if adapters is None or plain is module else adapters.linear(module, base)
+
+
+def _flatten(layer: Any, adapters: CpuAdapters | None) -> _Layer:
     return _Layer(
         input_norm=layer.input_layernorm.weight.data,
         post_norm=layer.post_attention_layernorm.weight.data,
-        qkv=_linear(layer.self_attn.qkv_proj),
-        out=_linear(layer.self_attn.o_proj),
-        up=_linear(layer.mlp.gate_up_proj),
-        down=_linear(layer.mlp.down_proj),
+        qkv=_linear(layer.self_attn.qkv_proj, adapters),
+        out=_linear(layer.self_attn.o_proj, adapters),
+        up=_linear(layer.mlp.gate_up_proj, adapters),
+        down=_linear(layer.mlp.down_proj, adapters),
         attention=layer.self_attn.attn,
     )
 
 
-def _forward(decoder: Any) -> Callable[..., torch.Tensor]:
+def _forward(decoder: Any, adapters: CpuAdapters | None) -> Callable[..., torch.Tensor]:
     """Build the flat forward of ``decoder`` (a ``LlamaModel`` whose weights are loaded)."""
     kernels = torch.ops._C
     rms_norm = kernels.rms_norm.default
@@ -135,7 +147,7 @@ def _forward(decoder: Any) -> Callable[..., torch.Tensor]:
     rotate = kernels.rotary_embedding.default
     empty = torch.empty
 
-    layers = [_flatten(layer) for layer in decoder.layers]
+    layers = [_flatten(layer, adapters) for layer in decoder.layers]
     first = decoder.layers[0]
     eps: float = first.input_layernorm.variance_epsilon
     heads: int = first.self_attn.num_heads
@@ -183,6 +195,8 @@ def _forward(decoder: Any) -> Callable[..., torch.Tensor]:
         """Token ids (T,) or embeddings (T, E), positions (T,) -> hidden states (T, E)."""
         context = get_forward_context()
         metadata, slots = context.attn_metadata, context.slot_mapping
+        if adapters is not None:
+            adapters.begin(positions.shape[-1])
         # The fused norm adds into the residual: a caller's embeddings must not change under it.
         residual = (
             decoder.embed_input_ids(input_ids) if inputs_embeds is None else inputs_embeds.clone()

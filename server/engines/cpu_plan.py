@@ -18,6 +18,7 @@ from server.engines.choices import (
 )
 from server.engines.hardware import Hardware
 from server.engines.ledger import Need
+from server.engines.lora_args import lora_args, refuse_compiled_adapters
 from server.engines.need import (
     CPU_BLOCK_TOKENS,
     Rest,
@@ -39,7 +40,9 @@ def plan_cpu(spec: EngineSpec, hardware: Hardware, budget: int, rest: Rest | Non
         rest: What was measured of an engine like this one.
     """
     choices = Choices()
+    refuse_compiled_adapters(spec)
     choices.choose("device", None, "cpu", hardware.no_gpu)
+    choices.note_adapters(spec)
     compiled = choices.choose(
         "compile", spec.compile, False, "eager starts in seconds and is as fast for LLaMA here"
     )
@@ -78,6 +81,7 @@ def plan_cpu(spec: EngineSpec, hardware: Hardware, budget: int, rest: Rest | Non
         "enforce_eager": not compiled,
         "distributed_executor_backend": UNIPROC if executor == "uni" else executor,
         "worker_cls": "server.engines.cpu_worker.CorralCPUWorker",
+        **lora_args(spec, spare_slot=True),
     }
     return EnginePlan(
         device="cpu",

@@ -18,6 +18,7 @@ from server.engines.choices import (
 from server.engines.gpus import Gpu, visible
 from server.engines.hardware import Hardware
 from server.engines.ledger import Need
+from server.engines.lora_args import lora_args
 from server.engines.need import (
     CUDA_BLOCK_TOKENS,
     GIB,
@@ -82,6 +83,8 @@ def plan_cuda(
     can_compile, why = _compile(spec, hardware)
     compiled = choices.choose("compile", spec.compile, can_compile, why)
     args = common_args(spec) | {"enforce_eager": not compiled}
+    args |= lora_args(spec, spare_slot=False)
+    choices.note_adapters(spec)
     unified = any(gpu.unified for gpu in gpus)
     args["enable_sleep_mode"] = choices.choose(
         "sleeps",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from server.engines.base import EngineSpec
 from server.engines.ledger import Need
+from server.engines.lora_args import adapters_bytes
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -75,11 +76,6 @@ def kv_bytes(spec: EngineSpec, tokens: int, block: int) -> int:
     return (-(-tokens // block) + 1) * block * kv_token_bytes(spec)
 
 
-def adapter_bytes(spec: EngineSpec, *, cpu: bool) -> int:  # noqa: ARG001 - there are none yet
-    """Room for LoRA adapters, in each worker."""
-    return 0
-
-
 def cpu_need(
     spec: EngineSpec, kv_cache: int, *, apart: bool, forked: bool, rest: Rest | None = None
 ) -> Need:
@@ -99,7 +95,7 @@ def cpu_need(
     return Need(
         weights=spec.weight_bytes + packed,
         kv_cache=parts * kv_cache,
-        adapters=parts * adapter_bytes(spec, cpu=True),
+        adapters=parts * adapters_bytes(spec, cpu=True),
         overhead=estimate + headroom if rest is None else rest.overhead(headroom),
         headroom=headroom,
         # The files are read before anything is packed and before there is a KV cache.
@@ -118,7 +114,7 @@ def cuda_need(spec: EngineSpec, kv_cache: int, *, rest: Rest | None = None) -> N
     return Need(
         weights=-(-spec.weight_bytes // spec.workers),
         kv_cache=kv_cache,
-        adapters=adapter_bytes(spec, cpu=False),
+        adapters=adapters_bytes(spec, cpu=False),
         overhead=CUDA_OVERHEAD_BYTES if rest is None else rest.overhead(headroom),
         devices=spec.workers,
         headroom=headroom,

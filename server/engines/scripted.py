@@ -7,7 +7,8 @@ from array import array
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
-from server.engines.base import Delta, EmbeddingRequest, GenerationRequest, Vector
+from server.engines.adapters import AdapterShelf
+from server.engines.base import Adapter, Delta, EmbeddingRequest, GenerationRequest, Vector
 from server.engines.output import OutputFormat
 from server.errors import EngineDied
 
@@ -25,11 +26,15 @@ class ScriptedEngine:
         script: Maps a request to its steps.
         load_seconds: How long `start` takes.
         load_error: Raised by `start` instead of loading.
+        max_adapters: Most adapters held at the same time.
 
     Attributes:
         hangs: It answers no probe and takes no processor time.
         probes: How often it was asked whether it lives.
         can_sleep: Whether it can; ``asleep`` is the level at which it does, 0 while awake.
+        adapter_error: Raised by the next loads of adapters.
+        adapter_gate: Adapters are loaded while it is set, as it is at first.
+        adapter_log: What happened to adapters: ``+`` and ``-`` with their names.
         embedding: Maps a request to seconds to wait, an error to raise, and at last its vector;
             by default that is (number of tokens, first token).
     """
@@ -40,6 +45,7 @@ class ScriptedEngine:
         *,
         load_seconds: float = 0.0,
         load_error: Exception | None = None,
+        max_adapters: int = 0,
     ) -> None:
         self._script = script
         self._load_seconds = load_seconds
@@ -57,6 +63,11 @@ class ScriptedEngine:
         self.pids: tuple[int, ...] = ()
         self._ended = asyncio.Event()
         self._ended.set()
+        self.adapter_error: Exception | None = None
+        self.adapter_gate = asyncio.Event()
+        self.adapter_gate.set()
+        self.adapter_log: list[str] = []
+        self.shelf = AdapterShelf(self, max_adapters)
 
     async def start(self) -> None:
         await asyncio.sleep(self._load_seconds)
@@ -66,6 +77,7 @@ class ScriptedEngine:
 
     async def stop(self) -> None:
         self._ended.set()
+        await self.shelf.close()
 
     def kill(self) -> None:
         self._ended.set()
@@ -106,6 +118,15 @@ class ScriptedEngine:
         if self.format is None:
             raise EngineDied(f"There is no parser '{tool_parser}' in this script.")
         return self.format
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        await self.adapter_gate.wait()
+        if self.adapter_error is not None:
+            raise self.adapter_error
+        self.adapter_log.append(f"+{adapter.name}")
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        self.adapter_log.append(f"-{adapter.name}")
 
     async def embed(self, request: EmbeddingRequest) -> Vector:
         self.embedded.append(request)

@@ -22,7 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 import psutil
 
 from server.engines import child, constraints, vllm_values
+from server.engines.adapters import AdapterShelf
 from server.engines.base import (
+    Adapter,
     Delta,
     EmbeddingRequest,
     EngineSpec,
@@ -32,6 +34,7 @@ from server.engines.base import (
 )
 from server.engines.output import OutputFormat
 from server.engines.plan import EnginePlan, check_free
+from server.engines.vllm_adapters import VllmAdapters
 from server.engines.vllm_errors import translated
 from server.engines.vllm_parsers import VllmOutputFormat
 from server.errors import EngineDied, GenerationFailed
@@ -132,6 +135,8 @@ class VllmEngine:
         self._progress = 0
         self._probes = 0
         self._sleep_level: Literal[1, 2] = 1
+        self._adapters = VllmAdapters(spec)
+        self.shelf = AdapterShelf(self, spec.max_adapters)
 
     async def start(self) -> None:
         """Load in a thread, then send one request of each kind that compiles something at first."""
@@ -150,6 +155,7 @@ class VllmEngine:
     async def stop(self) -> None:
         """End what runs, then shut down, in a thread because it waits for the process."""
         llm, self._llm = self._llm, None
+        await self.shelf.close()
         if llm is not None:
             _end_requests(llm)
             await asyncio.to_thread(llm.shutdown, _STOP_TIMEOUT_S)
@@ -240,6 +246,7 @@ class VllmEngine:
         from vllm.inputs import tokens_input
 
         llm = self._running()
+        lora_request = self._adapters.request(request.adapter)
         constraint = request.sampling.constraint
         param = None if constraint is None else constraint.param
         try:
@@ -248,6 +255,7 @@ class VllmEngine:
                     tokens_input(list(request.prompt_token_ids), cache_salt=request.cache_salt),
                     await _sampling_params(llm, request.sampling),
                     request.request_id,
+                    lora_request=lora_request,
                     priority=request.priority,
                     reasoning_ended=request.reasoning_ended,
                 )
@@ -271,12 +279,25 @@ class VllmEngine:
                 tokens_input(list(request.prompt_token_ids)),
                 vllm_values.pooling_params(request.dimensions),
                 request.request_id,
+                lora_request=self._adapters.request(request.adapter),
                 priority=request.priority,
             )
             async with contextlib.aclosing(outputs):
                 vector = vllm_values.vector(await anext(outputs))
                 self._progress += len(request.prompt_token_ids)
                 return vector
+
+    async def load_adapter(self, adapter: Adapter) -> None:
+        """See `Engine.load_adapter`."""
+        llm = self._running()
+        with translated(self._spec.name, None, stopped=lambda: self._llm is not llm):
+            await self._adapters.load(llm, adapter)
+
+    async def unload_adapter(self, adapter: Adapter) -> None:
+        """See `Engine.unload_adapter`."""
+        llm = self._running()
+        with translated(self._spec.name, None, stopped=lambda: self._llm is not llm):
+            await self._adapters.unload(llm, adapter)
 
     async def output_format(self, tool_parser: str | None) -> OutputFormat:
         """See `Engine.output_format`; each is made once."""

@@ -7,16 +7,18 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from server.engines.base import Engine, EngineSpec, Shape
 from server.engines.ledger import Need
+from server.engines.lora_args import room_for
 from server.engines.pool import Pool, SwapPolicy
 from server.engines.replicas import Replicas
-from server.engines.slot import RETRY_AFTER_S, Report, SlotOptions
+from server.engines.slot import RETRY_AFTER_S, Report, SlotOptions, SlotState
 from server.errors import SourceError
+from server.generation.adapters import HostedAdapter, begin_finding, known_ranks, preload, room
 from server.prompts.catalog import get_format
 from server.prompts.formatter import Formatter
 from server.prompts.tokenizer import PromptTokenizer
@@ -24,6 +26,7 @@ from server.registry.inspect import ModelInfo, describe_model, resolve_context_l
 from server.registry.progress import Progress
 from server.registry.schema import EngineKey, ModelEntry, Registry
 from server.registry.sources import ModelStore
+from server.registry.sources_schema import AdapterSource
 
 # A progress display for one model's files.
 ProgressFactory = Callable[[str], Progress]
@@ -111,6 +114,10 @@ class Weights:
             self._fetching.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.shield(self._fetching)
 
+    async def directory(self) -> Path:
+        """The files' folder, as `files`."""
+        return (await self.files()).directory
+
     async def _fetch(self) -> ModelFiles:
         try:
             loop = asyncio.get_running_loop()
@@ -136,13 +143,43 @@ class HostedModel:
         entry: The registry entry.
         weights: Its files.
         engines: Its engines.
+        adapter: What it puts on the weights, or None.
     """
 
-    def __init__(self, entry: ModelEntry, weights: Weights, engines: Replicas) -> None:
+    def __init__(
+        self,
+        entry: ModelEntry,
+        weights: Weights,
+        engines: Replicas,
+        adapter: HostedAdapter | None = None,
+    ) -> None:
         self.entry = entry
         self.engines = engines
+        self.adapter = adapter
         self._weights = weights
         self._formatter: Formatter | None = None
+
+    @property
+    def state(self) -> SlotState:
+        """The engine's state, unless this model's own adapter cannot be used."""
+        state = self.engines.state
+        if self.adapter is None or not self.adapter.failure:
+            return state
+        return replace(
+            state, status="failed", detail=self.adapter.failure, since=self.adapter.failed_at
+        )
+
+    def same_as(self, other: HostedModel) -> bool:
+        """Whether ``other`` would do the same."""
+        return (
+            self.entry == other.entry
+            and self.engines is other.engines
+            and self.adapter is other.adapter
+        )
+
+    def puts(self, source: AdapterSource, weights: Weights) -> bool:
+        """Whether it puts the adapter of this source on these weights."""
+        return self.entry.adapter == source and self._weights is weights
 
     async def formatter(self) -> Formatter:
         """The formatter of this entry; fetches the tokenizer where needed."""
@@ -170,38 +207,70 @@ class HostedModel:
 
 
 class _Loader:
-    """Loads the engine that some entries share (an `EngineLoader`)."""
+    """Loads the engine that some entries share (an `EngineLoader`).
 
-    def __init__(self, entries: list[ModelEntry], weights: Weights, maker: EngineMaker) -> None:
+    Attributes:
+        entries: The entries.
+        adapters: Those of them that put one on the weights, by id.
+    """
+
+    def __init__(
+        self,
+        entries: list[ModelEntry],
+        weights: Weights,
+        adapters: Mapping[str, HostedAdapter],
+        maker: EngineMaker,
+    ) -> None:
         self.entries = entries
+        self.adapters = adapters
         self._weights = weights
         self._maker = maker
+        self._spec: EngineSpec | None = None
+        self._preloading: set[asyncio.Task[None]] = set()
 
     async def need(self, report: Report) -> Need:
         """See `EngineLoader.need`."""
         report("fetching the model's files")
-        return await self._maker.need(engine_spec(self.entries, await self._weights.files()))
+        finding = begin_finding(self.adapters.values())
+        files = await self._weights.files()
+        self._spec = engine_spec(self.entries, files, await known_ranks(finding))
+        return await self._maker.need(self._spec)
 
     async def load(self, devices: tuple[str, ...], report: Report) -> Engine:
         """See `EngineLoader.load`."""
-        spec = engine_spec(self.entries, await self._weights.files())
+        spec, entries = self._spec, self.entries
+        assert spec is not None, "what it needs comes first"
         engine = await self._maker.make(spec, devices, report)
         try:
             # What the registry says of parsers is found wrong now, not by some later request.
-            for name in {entry.tool_parser for entry in self.entries if _needs_parser(entry)}:
+            for name in {entry.tool_parser for entry in entries if _needs_parser(entry)}:
                 await engine.output_format(name)
         except BaseException:
             await engine.stop()
             raise
+        at_start = [self.adapters[e.id] for e in entries if e.adapter and e.load == "startup"]
+        task = asyncio.create_task(preload(at_start, engine, spec.max_adapters))
+        self._preloading.add(task)
+        task.add_done_callback(self._preloading.discard)
         return engine
+
+    def close(self) -> None:
+        """Load no further adapters."""
+        for task in self._preloading:
+            task.cancel()
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Entries that share engines."""
+    """Entries that share engines.
+
+    Args:
+        room: Adapters that the engines have room for.
+    """
 
     engines: Replicas
     loader: _Loader
+    room: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +339,8 @@ class Herd:
 
     async def close(self) -> None:
         """Stop every engine."""
+        for group in self._groups.values():
+            group.loader.close()
         await self.pool.close()
 
     def replace(self, registry: Registry) -> Changes:
@@ -288,15 +359,18 @@ class Herd:
         models: dict[str, HostedModel] = {}
         for key, entries in registry.engine_groups().items():
             files = weights.setdefault(key.source, self._weights_of(key, entries[0]))
-            group = groups[_identity(key, entries)] = self._group(key, entries, files)
+            adapters = self._adapters_of(entries, files)
+            group = groups[_identity(key, entries)] = self._group(key, entries, files, adapters)
             for entry in entries:
+                model = HostedModel(entry, files, group.engines, adapters.get(entry.id))
                 known = before.get(entry.id)
-                if known is None or known.entry != entry or known.engines is not group.engines:
-                    known = HostedModel(entry, files, group.engines)
-                models[entry.id] = known
-        for identity in self._groups.keys() - groups.keys():
-            for slot in self._groups[identity].engines.slots:
-                self.pool.retire(slot)
+                models[entry.id] = known if known is not None and known.same_as(model) else model
+        kept = {id(group) for group in groups.values()}
+        for group in self._groups.values():
+            if id(group) not in kept:
+                group.loader.close()
+                for slot in group.engines.slots:
+                    self.pool.retire(slot)
         self._weights, self._groups, self._models = weights, groups, models
         return Changes(
             added=tuple(name for name in models if name not in before),
@@ -309,19 +383,43 @@ class Herd:
     def _weights_of(self, key: EngineKey, entry: ModelEntry) -> Weights:
         return self._weights.get(key.source) or Weights(entry, self._store, self._progress)
 
-    def _group(self, key: EngineKey, entries: list[ModelEntry], weights: Weights) -> _Group:
+    def _adapters_of(
+        self, entries: Sequence[ModelEntry], weights: Weights
+    ) -> dict[str, HostedAdapter]:
+        """The adapters of entries, by id: those that are known, or new ones."""
+        found: dict[str, HostedAdapter] = {}
+        for entry in entries:
+            if entry.adapter is None:
+                continue
+            known = self._models.get(entry.id)
+            adapter = None if known is None else known.adapter
+            if known is None or adapter is None or not known.puts(entry.adapter, weights):
+                adapter = HostedAdapter(
+                    entry, self._store.adapters, self._progress, weights.directory
+                )
+            found[entry.id] = adapter
+        return found
+
+    def _group(
+        self,
+        key: EngineKey,
+        entries: list[ModelEntry],
+        weights: Weights,
+        adapters: Mapping[str, HostedAdapter],
+    ) -> _Group:
         """The engines of a group of entries: those that are there, or new ones."""
         options = _options(entries)
+        most, _ = room(entries, ())
         known = self._groups.get(_identity(key, entries))
-        if known is not None:
-            known.loader.entries = entries
+        if known is not None and known.room >= most:
+            known.loader.entries, known.loader.adapters = entries, adapters
             for slot in known.engines.slots:
                 slot.options = options
             return known
-        loader = _Loader(entries, weights, self._maker)
+        loader = _Loader(entries, weights, adapters, self._maker)
         count = entries[0].engine.replicas
         slots = [self.pool.add(entries[0].id, loader, options) for _ in range(count)]
-        return _Group(Replicas(slots), loader)
+        return _Group(Replicas(slots), loader, most)
 
     def _want(self, engines: Replicas) -> None:
         for slot in engines.slots:
@@ -359,11 +457,18 @@ def _needs_parser(entry: ModelEntry) -> bool:
     return entry.tool_parser is not None or entry.reasoning_parser is not None
 
 
-def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
-    """What the engine that ``entries`` share must host: the longest of their contexts."""
+def engine_spec(
+    entries: list[ModelEntry], files: ModelFiles, ranks: Sequence[int] = ()
+) -> EngineSpec:
+    """What the engine that ``entries`` share must host: the longest of their contexts.
+
+    Args:
+        ranks: Of those of its adapters that are known.
+    """
     settings = entries[0].engine
     info = files.info
     number = 4 if settings.dtype == "float32" else 2
+    max_adapters, max_rank = room(entries, ranks)
     return EngineSpec(
         name=entries[0].id,
         model_dir=files.directory,
@@ -392,6 +497,9 @@ def engine_spec(entries: list[ModelEntry], files: ModelFiles) -> EngineSpec:
         sleeps=settings.sleeps,
         reasoning_parser=entries[0].reasoning_parser,
         embeds=entries[0].kind == "embedding",
+        max_adapters=max_adapters,
+        max_adapter_rank=max_rank,
+        adapter_bytes=room_for(max_rank) * info.linear_width * number,
         extra=settings.extra,
     )
 

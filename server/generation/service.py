@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
-from server.engines.base import Delta, Engine, Vector
+from server.engines.base import Adapter, Delta, Engine, Vector
 from server.engines.output import OutputParser
 from server.engines.slot import RETRY_AFTER_S, Lease, SlotRetired
 from server.errors import (
@@ -201,6 +201,7 @@ class GenerationService:
         Raises:
             Overloaded: Too many requests are under way.
             ModelLoading, ModelFailed, ModelEvicted: The engine is not there.
+            AdapterFailed: The model's adapter cannot be used.
             GenerationFailed, EngineDied: See `Engine.generate`.
         """
         with self._counted():
@@ -225,8 +226,9 @@ class GenerationService:
                     return
 
     async def _attempt(self, prepared: PreparedRequest) -> AsyncGenerator[Delta, None]:
-        prompt = prepared.request.prompt_token_ids
-        with await self._acquire(prepared.model, prompt) as engine:
+        request = prepared.request
+        async with self._engine(prepared.model, request.prompt_token_ids) as (engine, adapter):
+            prepared = replace(prepared, request=replace(request, adapter=adapter))
             parser = await _begin_parser(prepared, engine)
             async with aclosing(_deltas(prepared, engine, parser)) as deltas:
                 async for delta in deltas:
@@ -249,12 +251,13 @@ class GenerationService:
         Raises:
             CorralError: As `run`.
         """
-        prompt = prepared.request.prompt_token_ids
+        request = prepared.request
         with self._counted():
             for last in (False, True):
                 try:
-                    with await self._acquire(prepared.model, prompt) as engine:
-                        return await engine.embed(prepared.request)
+                    async with self._engine(prepared.model, request.prompt_token_ids) as held:
+                        engine, adapter = held
+                        return await engine.embed(replace(request, adapter=adapter))
                 except (EngineDied, ModelEvicted):
                     if last:
                         raise
@@ -274,6 +277,21 @@ class GenerationService:
             yield
         finally:
             self._running -= 1
+
+    @asynccontextmanager
+    async def _engine(
+        self, model: HostedModel, prompt: Sequence[int]
+    ) -> AsyncGenerator[tuple[Engine, Adapter | None], None]:
+        """An engine of the model, with its adapter, where it has one."""
+        wait, hosted = self._load_wait_seconds, model.adapter
+        # Before the engine is taken, which others may need while files are fetched.
+        adapter = None if hosted is None else await hosted.find(wait_seconds=wait)
+        with await self._acquire(model, prompt) as engine:
+            if hosted is None or adapter is None:
+                yield engine, None
+                return
+            async with hosted.on(engine, adapter, wait_seconds=wait):
+                yield engine, adapter
 
     async def _acquire(self, model: HostedModel, prompt: Sequence[int]) -> Lease:
         """An engine of the model, whatever the registry says of it by now.

@@ -11,10 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from server.errors import SourceError
+from server.registry.adapter_files import ADAPTER_HINT, missing_adapter_files
 from server.registry.cache import require_space
 from server.registry.manifest import sha256_of
 from server.registry.progress import Progress
-from server.registry.sources_schema import HubSource
+from server.registry.sources_schema import ADAPTER_CONFIG, ADAPTER_WEIGHTS, HubSource
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo
@@ -24,7 +25,9 @@ _PICKLES = (".bin", ".pth", ".pt")
 _POLL_S = 0.2
 
 
-def fetch_repository(source: HubSource, folder: Path, progress: Progress) -> dict[str, str]:
+def fetch_repository(
+    source: HubSource, folder: Path, progress: Progress, *, adapter: bool = False
+) -> dict[str, str]:
     """Download what serving needs of a repository.
 
     Whole files of this commit that are in ``folder`` already are not fetched again.
@@ -33,6 +36,7 @@ def fetch_repository(source: HubSource, folder: Path, progress: Progress) -> dic
         source: Repository and revision.
         folder: Where to; made if need be. Kept by the caller when this fails.
         progress: Told of the bytes.
+        adapter: It holds a LoRA adapter, not a whole model.
 
     Returns:
         ``{"commit": …}``: the commit that the revision points to now.
@@ -47,7 +51,7 @@ def fetch_repository(source: HubSource, folder: Path, progress: Progress) -> dic
     with _hub_errors(source):
         api = huggingface_hub.HfApi(endpoint=endpoint)
         info = api.model_info(source.hub, revision=source.revision, files_metadata=True)
-        sizes = _choose_files(source, info)
+        sizes = (_adapter_files if adapter else _choose_files)(source, info)
         folder.mkdir(parents=True, exist_ok=True)
         _drop_fragments(folder)
         total = sum(sizes.values())
@@ -68,14 +72,27 @@ def fetch_repository(source: HubSource, folder: Path, progress: Progress) -> dic
     return {"commit": info.sha or ""}
 
 
-def _choose_files(source: HubSource, info: ModelInfo) -> dict[str, int]:
-    """Names and bytes: safetensors or else pickles, with what stands beside them at the top."""
-    files = {
+def _files_at_top(info: ModelInfo) -> dict[str, int]:
+    return {
         sibling.rfilename: sibling.size or 0
         for sibling in info.siblings or []
         # Sub-folders hold other formats of the same weights ("original/", "onnx/").
         if len(PurePosixPath(sibling.rfilename).parts) == 1
     }
+
+
+def _adapter_files(source: HubSource, info: ModelInfo) -> dict[str, int]:
+    """Names and bytes of an adapter's two files."""
+    files = _files_at_top(info)
+    problem = missing_adapter_files(set(files))
+    if problem:
+        raise SourceError(f"{source.hub} {problem}")
+    return {name: files[name] for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS)}
+
+
+def _choose_files(source: HubSource, info: ModelInfo) -> dict[str, int]:
+    """Names and bytes: safetensors or else pickles, with what stands beside them at the top."""
+    files = _files_at_top(info)
     # "consolidated" are Meta's and Mistral's own shards of weights that stand there twice.
     names = [name for name in files if not name.startswith("consolidated")]
     weights = [name for name in names if name.endswith(".safetensors")]
@@ -86,7 +103,7 @@ def _choose_files(source: HubSource, info: ModelInfo) -> dict[str, int]:
             hint = " It has GGUF files; download one into a folder and use a directory source."
         raise SourceError(f"{source.hub} holds no safetensors weights at its top.{hint}")
     if "config.json" not in files:
-        hint = " It is an adapter." if "adapter_config.json" in files else ""
+        hint = f" It is an adapter: {ADAPTER_HINT}." if ADAPTER_CONFIG in files else ""
         raise SourceError(f"{source.hub} holds no config.json, so it is no whole model.{hint}")
     small = [name for name in names if name.endswith(_SMALL_FILES)]
     return {name: files[name] for name in sorted({*weights, *small})}

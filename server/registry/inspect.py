@@ -63,6 +63,10 @@ class ModelInfo:
         """
         return self.weight_bytes if self.parameters is None else self.parameters * dtype_bytes
 
+    linear_width: int = 0
+    """Inputs and outputs of every linear layer, summed: an adapter of rank r on all of them has r
+    times as many numbers. 0 where the files do not tell."""
+
     def kv_bytes_per_token(self, dtype_bytes: int = 2) -> int:
         """Bytes of KV cache for one token: keys and values of every layer.
 
@@ -84,7 +88,8 @@ def describe_model(directory: Path) -> ModelInfo:
     config = read_json(directory / "config.json")
     text = config.get("text_config")  # multimodal wrappers keep the language model's numbers here
     config = config | text if isinstance(text, dict) else config
-    weights = _weights(directory)
+    tensors = stored_tensors(directory)
+    weights = _weights(directory, tensors)
     heads = _number(config, directory, "num_attention_heads", "n_head")
     hidden = _number(config, directory, "hidden_size", "n_embd")
     architectures = config.get("architectures") or ["unknown"]
@@ -104,6 +109,9 @@ def describe_model(directory: Path) -> ModelInfo:
         parameters=None if config.get("quantization_config") else weights.parameters,
         read_bytes=weights.largest,
         sliding_window=_slides(config),
+        linear_width=sum(
+            sum(tensor["shape"]) for name, tensor in tensors if _is_linear(name, tensor)
+        ),
     )
 
 
@@ -188,12 +196,27 @@ class _Weights(NamedTuple):
     largest: int = 0
 
 
-def _weights(directory: Path) -> _Weights:
+def stored_tensors(directory: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Name and header (dtype, shape, data_offsets) of every tensor in a folder's safetensors.
+
+    Raises:
+        SourceError: A file is damaged.
+    """
+    paths = sorted(directory.glob("*.safetensors"))
+    return [item for path in paths for item in safetensors_header(path).items()]
+
+
+def _is_linear(name: str, tensor: dict[str, Any]) -> bool:
+    """Whether it is the weight of a layer that adapters can be for."""
+    embeds = name.endswith(("lm_head.weight", "embed_tokens.weight"))
+    return name.endswith(".weight") and len(tensor["shape"]) == 2 and not embeds
+
+
+def _weights(directory: Path, tensors: list[tuple[str, dict[str, Any]]]) -> _Weights:
     sizes: Counter[str] = Counter()
-    for path in sorted(directory.glob("*.safetensors")):
-        for tensor in _safetensors_header(path).values():
-            start, end = tensor["data_offsets"]
-            sizes[tensor["dtype"]] += end - start
+    for _, tensor in tensors:
+        start, end = tensor["data_offsets"]
+        sizes[tensor["dtype"]] += end - start
     if total := sizes.total():
         kind = sizes.most_common(1)[0][0]
         plain = {*sizes} <= {*_PLAIN}
@@ -210,8 +233,12 @@ def _slides(config: dict[str, Any]) -> bool:
     return bool(config.get("sliding_window")) and config.get("use_sliding_window") is not False
 
 
-def _safetensors_header(path: Path) -> dict[str, Any]:
-    """Name → dtype, shape, data_offsets; the file's length is compared with what they promise."""
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """Name → dtype, shape, data_offsets; the file's length is compared with what they promise.
+
+    Raises:
+        SourceError: It is no such file, or not a whole one.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)

@@ -9,8 +9,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from server.errors import Problem, RegistryError
+from server.registry.bases import base_mistakes, with_values
+from server.registry.names import name_clashes
 from server.registry.plain_words import explain
-from server.registry.schema import TEMPLATES_CONTEXT, ModelEntry, Registry, name_clashes
+from server.registry.schema import TEMPLATES_CONTEXT, ModelEntry, Registry
 from server.registry.sources_schema import DirectorySource
 from server.registry.yaml_tree import Location, YamlMistakeError, YamlTree
 
@@ -42,8 +44,8 @@ def load_registry(path: Path, *, known_templates: Collection[str] | None = None)
         registry = Registry.model_validate(tree.data, context={TEMPLATES_CONTEXT: known_templates})
     except ValidationError as error:
         for details in error.errors():
-            # The clashes of names are found above already, with their lines.
-            if details["type"] != "duplicate_names":
+            # What entries are to each other is looked at above already, with the lines.
+            if details["type"] not in ("duplicate_names", "bases"):
                 spot, field, message = explain(details)
                 problems.append((tree.line(spot), _dotted(field), message))
     if registry is None or problems:
@@ -96,18 +98,23 @@ def _parse(path: Path, text: str) -> YamlTree:
 
 
 def _clashes(data: dict[Any, Any]) -> Iterator[tuple[list[str | int], str]]:
-    """Names used twice, looked for in the raw data: other mistakes must not hide them."""
+    """Names used twice, and adapters without a base or with too much of their own.
+
+    Looked for in the raw data: other mistakes must not hide them.
+    """
     models = data.get("models")
     if not isinstance(models, list):
         return
+    entries = [model if isinstance(model, dict) else {"source": None} for model in models]
     names = []
-    for model in models:
-        entry = model if isinstance(model, dict) else {}
+    for entry in entries:
         aliases = entry.get("aliases")
         names.append([entry.get("id"), *(aliases if isinstance(aliases, list) else [])])
     for clash in name_clashes(names):
         field = ["id"] if clash.position == 0 else ["aliases", clash.position - 1]
         yield ["models", clash.model, *field], clash.message
+    for mistake in base_mistakes(entries):
+        yield ["models", mistake.model, mistake.field], mistake.message
 
 
 def _dotted(location: Location) -> str:
@@ -116,9 +123,11 @@ def _dotted(location: Location) -> str:
 
 def _with_absolute_directories(registry: Registry, folder: Path) -> Registry:
     def absolute(entry: ModelEntry) -> ModelEntry:
-        if not isinstance(entry.source, DirectorySource):
-            return entry
-        directory = (folder / entry.source.directory).resolve()
-        return entry.model_copy(update={"source": DirectorySource(directory=directory)})
+        places = {
+            field: DirectorySource(directory=(folder / source.directory).resolve())
+            for field, source in (("source", entry.source), ("adapter", entry.adapter))
+            if isinstance(source, DirectorySource)
+        }
+        return with_values(entry, places) if places else entry
 
     return registry.model_copy(update={"models": [absolute(e) for e in registry.models]})

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from server.registry.names import suggestion
 from server.registry.schema import (
     Context,
     EngineSettings,
@@ -14,7 +15,6 @@ from server.registry.schema import (
     ModelEntry,
     Registry,
     Sampling,
-    suggestion,
 )
 from server.registry.sources_schema import SOURCE_KINDS, TAG_PREFIX
 from server.registry.values import Section
@@ -28,9 +28,11 @@ _SECTIONS: dict[str, type[Section]] = {
 _OWN_WORDS = frozenset(
     ["byte_size", "top_k", "template_unknown", "directory_empty", "wheel_path", "duplicate_names"]
 )
+_NAME = "letters, digits and . _ : / - , beginning with a letter or digit"
 _PATTERNS = {
-    "id": "letters, digits and . _ : / - , beginning with a letter or digit",
-    "aliases": "letters, digits and . _ : / - , beginning with a letter or digit",
+    "id": _NAME,
+    "aliases": _NAME,
+    "base": _NAME,
     "hub": "a repository as organisation/name",
     "revision": "a branch, tag or commit",
     "package": "a Python package's name",
@@ -50,7 +52,7 @@ def explain(error: ErrorDetails) -> tuple[list[str | int], list[str | int], str]
     if error["type"] in ("extra_forbidden", "invalid_key"):
         return location, location[:-1], _unknown_field(tagged)
     if error["type"] == "missing":
-        return location, location, "is required" + _alternatives(location)
+        return location, location, "is required"
     if error["type"] == "source_kind":
         return _explain_source(location, error["input"])
     if "extra" in location[:-2]:
@@ -166,10 +168,6 @@ def _section_at(location: list[str | int]) -> type[Section] | None:
     if last.startswith(TAG_PREFIX):
         return SOURCE_KINDS[last.removeprefix(TAG_PREFIX)]
     return ModelEntry if len(location) == 2 else _SECTIONS.get(last)
-
-
-def _alternatives(location: list[str | int]) -> str:
-    return ": one of directory, hub, package" if location[-1] == "source" else ""
 
 
 def _explain_source(

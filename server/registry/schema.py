@@ -6,14 +6,14 @@ sampling values are None when the file leaves them open: the machine or the requ
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BeforeValidator,
+    ConfigDict,
     Field,
     JsonValue,
     StrictBool,
@@ -27,7 +27,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from server.errors import ModelNotFound
-from server.registry.sources_schema import Source
+from server.registry.bases import INHERITED, base_mistakes, inherit
+from server.registry.names import name_clashes, suggestion
+from server.registry.sources_schema import AdapterSource, Source
 from server.registry.values import DeviceMemory, Duration, KvCacheSize, Section, StopString
 
 TEMPLATES_CONTEXT = "known_templates"
@@ -159,13 +161,34 @@ class EngineSettings(Section):
     replicas: Annotated[StrictInt, Field(ge=1, le=64)] = 1
     """Engines of this model, each on devices of its own where there are several. A request goes to
     the least busy one, or to one that knows the beginning of its prompt."""
+    max_adapters: Annotated[StrictInt, Field(ge=1, le=256)] | None = None
+    """Most adapters held beside the weights at the same time. Left out: as many as the registry
+    has for this model, at most 8."""
+    max_adapter_rank: Annotated[StrictInt, Field(ge=1, le=512)] | None = None
+    """Largest rank of an adapter. Left out: the largest that the registry's adapters have."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
     """Further arguments of vLLM's AsyncEngineArgs by name, handed over as they are and not
     checked here. The escape hatch: prefer the named settings above."""
 
 
+def _no_source() -> Any:
+    """Until the registry has put in that of the entry's base."""
+
+
+def _one_origin(schema: dict[str, Any]) -> None:
+    """An entry has files of its own, or those of its base with an adapter on them."""
+
+    def with_and_without(some: Collection[str], others: Collection[str]) -> dict[str, Any]:
+        return {"required": [*some], "not": {"anyOf": [{"required": [field]} for field in others]}}
+
+    own = ("base", "adapter")
+    schema["oneOf"] = [with_and_without(["source"], own), with_and_without(own, INHERITED)]
+
+
 class ModelEntry(Section):
     """One model as clients see it."""
+
+    model_config = ConfigDict(json_schema_extra=_one_origin)
 
     id: ModelName
     """Name that clients ask for: letters, digits and . _ : / - , beginning with one of the
@@ -174,8 +197,13 @@ class ModelEntry(Section):
     """One sentence for people who choose a model."""
     aliases: list[ModelName] = Field(default_factory=list)
     """Further names for the same entry."""
-    source: Source
+    source: Source = Field(default_factory=_no_source)
     """Where the files come from: exactly one of directory, hub, package."""
+    base: ModelName | None = None
+    """For an adapter: id of the entry that it was trained on. Source, engine, kind and
+    reasoning_parser are that entry's."""
+    adapter: AdapterSource | None = None
+    """For an adapter: where its files come from, exactly one of directory, hub, package."""
     template: str = Field(default="auto", min_length=1, max_length=100)
     """Prompt format the model was trained on; auto is the chat template in its own files."""
     history: Literal["turns", "fold", "none"] = "turns"
@@ -260,6 +288,16 @@ class Registry(Section):
     models: list[ModelEntry] = Field(min_length=1)
     """The models, the first being the one shown first."""
 
+    @field_validator("models")
+    @classmethod
+    def _adapters_have_bases(cls, models: list[ModelEntry]) -> list[ModelEntry]:
+        said = [model.model_dump(exclude_unset=True) for model in models]
+        mistakes = [f"models.{m.model}.{m.field}: {m.message}" for m in base_mistakes(said)]
+        if mistakes:
+            reason = {"reason": "; ".join(mistakes)}
+            raise PydanticCustomError("bases", "{reason}", reason)
+        return inherit(models)
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> Registry:
         names = [[entry.id, *entry.aliases] for entry in self.models]
@@ -281,48 +319,10 @@ class Registry(Section):
         raise ModelNotFound(name)
 
     def engine_groups(self) -> dict[EngineKey, list[ModelEntry]]:
-        """Entries that share one engine, in the file's order."""
+        """Entries that share one engine, in the file's order, adapters behind the others."""
         groups: dict[EngineKey, list[ModelEntry]] = {}
         for entry in self.models:
             groups.setdefault(entry.engine_key, []).append(entry)
+        for group in groups.values():
+            group.sort(key=lambda entry: entry.base is not None)
         return groups
-
-
-class NameClash(NamedTuple):
-    """A name that an earlier entry, or the same one, already has."""
-
-    model: int
-    """Index of the entry, from 0."""
-    position: int
-    """0 for the id, n for the n-th alias."""
-    message: str
-
-
-def name_clashes(names: Iterable[Iterable[Any]]) -> list[NameClash]:
-    """Find ids and aliases used more than once.
-
-    Args:
-        names: For each entry its id and then its aliases; what isn't text is passed over.
-    """
-    owners: dict[str, int] = {}
-    clashes = []
-    for model, entry_names in enumerate(names):
-        for position, name in enumerate(entry_names):
-            if not isinstance(name, str):
-                continue
-            owner = owners.setdefault(name, model)
-            first = owner == model and list(entry_names).index(name) == position
-            if not first:
-                whose = "this model" if owner == model else f"models.{owner}"
-                message = f"the name '{name}' is already used by {whose}"
-                clashes.append(NameClash(model, position, message))
-    return clashes
-
-
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the closest known word, or the known ones in short."""
-    choices = sorted(known)
-    close = difflib.get_close_matches(word.lower(), choices, n=1, cutoff=0.6)
-    if close:
-        return f" (did you mean '{close[0]}'?)"
-    return f" (known: {', '.join(choices)})" if choices else ""

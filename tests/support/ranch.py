@@ -85,7 +85,7 @@ class Ranch:
     Args:
         directory: The model folder.
         cache: An empty folder.
-        models: Registry entries; without ``source`` they get ``directory``.
+        models: Registry entries; without ``source`` or ``base`` they get ``directory``.
         budget: Bytes that the engines may hold together.
         options: For `create_app`.
 
@@ -120,7 +120,7 @@ class Ranch:
         self.specs: list[EngineSpec] = []
         source = {"source": {"directory": str(directory)}}
         self.registry = Registry.model_validate(
-            {"models": [source | dict(model) for model in models]},
+            {"models": [dict(m) if "base" in m else source | dict(m) for m in models]},
             context={TEMPLATES_CONTEXT: FORMATS},
         )
         self.need_of_all = Need(weights=1, kv_cache=1)
@@ -177,6 +177,7 @@ class Ranch:
         engine = ScriptedEngine(
             lambda request: self.script(request),  # noqa: PLW0108 - the script of that moment
             load_error=self.load_error,
+            max_adapters=spec.max_adapters,
         )
         engine.format = self.format
         engine.embedding = self.embedding or engine.embedding

@@ -140,12 +140,17 @@ class RenderedPrompt(Answer):
 
 
 class ModelObject(Answer):
-    """A model of the registry."""
+    """A model of the registry. ``base``, and ``parent`` as vLLM calls it, is what an adapter is
+    for; ``root`` is where its own files come from.
+    """
 
     id: str
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str
+    parent: str | None
+    base: str | None
     description: str
     aliases: list[str]
     template: str

@@ -64,15 +64,24 @@ def test_the_herd_loads_on_demand_and_spans_the_sizes(templates: frozenset[str])
 
 
 def test_the_guide_has_snippets() -> None:
-    assert len(SNIPPETS) == 5
+    assert len(SNIPPETS) == 6
 
 
 def test_the_guide_shows_everything_an_entry_can_say() -> None:
     (entry,) = yaml.safe_load(SNIPPETS[2])["models"]
-    assert set(entry) == set(ModelEntry.model_fields)
+    assert set(entry) == set(ModelEntry.model_fields) - {"base", "adapter"}
     assert set(entry["context"]) == set(Context.model_fields)
     assert set(entry["sampling"]) == set(Sampling.model_fields)
     assert set(entry["engine"]) == set(EngineSettings.model_fields)
+
+
+def test_the_guide_shows_adapters_from_every_kind_of_source() -> None:
+    base, *adapters = yaml.safe_load(SNIPPETS[5])["models"]
+    assert [adapter["base"] for adapter in adapters] == [base["id"]] * 2
+    assert [list(adapter["adapter"]) for adapter in adapters] == [
+        ["directory"],
+        ["package", "version", "file"],
+    ]
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS)

@@ -148,7 +148,8 @@ def test_no_network(hub: Any, store: ModelStore) -> None:
         ),
         (
             ["adapter_config.json", "adapter_model.safetensors"],
-            "org/tiny holds no config.json, so it is no whole model. It is an adapter.",
+            "org/tiny holds no config.json, so it is no whole model. It is an adapter: "
+            "give it an entry with 'base' and 'adapter' instead of 'source'.",
         ),
     ],
 )

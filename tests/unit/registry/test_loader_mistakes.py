@@ -132,9 +132,9 @@ def test_mistakes_about_the_herd(load: Load) -> None:
             "one level up)",
         ),
         (["aliases: [one]"], "5: models.0.aliases.0: the name 'one' is already used by this model"),
-        (["1: x"], ("5: models.0: unknown field '1' (known: aliases, context, description, engine, "
-         "history, id, idle_timeout, kind, load, pin, reasoning_parser, sampling, sleep_after, "
-             "sleep_level, source, stop, system, template, tool_parser)")),
+        (["1: x"], ("5: models.0: unknown field '1' (known: adapter, aliases, base, context, "
+         "description, engine, history, id, idle_timeout, kind, load, pin, reasoning_parser, "
+             "sampling, sleep_after, sleep_level, source, stop, system, template, tool_parser)")),
         (["idle_timeout: soon"], "5: models.0.idle_timeout: must be a length of time such as 90s, "
          "15m or 2h, not 'soon'"),
         (["idle_timeout: -1"], "5: models.0.idle_timeout: must be a length of time such as 90s, "
@@ -196,7 +196,8 @@ def test_wrong_sources(load: Load, source: str, expected: str) -> None:
 
 def test_a_missing_source_names_the_kinds(load: Load) -> None:
     assert complaints(load, "models:\n  - id: a") == [
-        "models.yaml:2: models.0.source: is required: one of directory, hub, package"
+        "models.yaml:2: models.0.source: is required: one of directory, hub, package; or 'base' "
+        "and 'adapter' for an adapter"
     ]
 
 

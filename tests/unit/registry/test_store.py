@@ -61,8 +61,8 @@ def test_a_users_own_folder_is_served_where_it_is(
         (
             ["adapter_config.json", "adapter_model.safetensors"],
             (
-                "The model folder {} has no config.json. It holds an adapter; merge it into its "
-                "base model first."
+                "The model folder {} has no config.json. It holds an adapter: give it an entry "
+                "with 'base' and 'adapter' instead of 'source'."
             ),
         ),
     ],
