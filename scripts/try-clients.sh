@@ -1,6 +1,7 @@
 #!/bin/sh
-# Runs programs of others against a live server, each in a virtual environment of its own, and says
-# which worked: scripts/try-clients.sh [name ...]. No part of `make test`: it installs a lot.
+# Runs programs of others against a live server, each in an environment of its own, and says which
+# worked: scripts/try-clients.sh [name ...]. No part of `make test`: it installs a lot. Continue and Cline
+# need npm. Open WebUI has a script of its own, try-open-webui.sh.
 #
 # Reads OPENAI_BASE_URL (http://127.0.0.1:8000/v1), OPENAI_API_KEY (any value where the server needs
 # none), MODEL, and CORRAL_CLIENTS_DIR, where the environments are kept. Results: docs/clients.md.
@@ -16,20 +17,33 @@ dir=${CORRAL_CLIENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/corral-clients}
 mkdir -p "$dir"
 failed=0
 
+# install NAME PACKAGES: with npm where PACKAGES say so, else with pip; its programs are in $dir/NAME/bin
+install() {
+    case $2 in
+    npm:*)
+        npm install --silent --no-fund --no-audit --prefix "$dir/$1" "${2#npm:}" &&
+            ln -sfn node_modules/.bin "$dir/$1/bin"
+        ;;
+    *)
+        { [ -d "$dir/$1" ] || python3 -m venv "$dir/$1"; } &&
+            "$dir/$1/bin/pip" install --quiet --only-binary :all: $2
+        ;;
+    esac >"$dir/$1.log" 2>&1
+}
+
 # try NAME PACKAGES COMMAND...: install, run, report; COMMAND begins with a file of the environment
 try() {
     name=$1 packages=$2 program=$3
     shift 3
-    if ! { [ -d "$dir/$name" ] || python3 -m venv "$dir/$name"; } >"$dir/$name.log" 2>&1 ||
-        ! "$dir/$name/bin/pip" install --quiet --only-binary :all: $packages >>"$dir/$name.log" 2>&1; then
+    if ! install "$name" "$packages"; then
         echo "$name: could not be installed, see $dir/$name.log"
         failed=1
-    elif timeout 180 "$dir/$name/bin/$program" "$@" >"$dir/$name.out" 2>&1 </dev/null; then
+    elif timeout 180 "$dir/$name/bin/$program" "$@" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null; then
         echo "$name ($packages): worked"
         sed 's/^/    /' "$dir/$name.out" | tail -n 4 | cut -c 1-160
     else
         echo "$name ($packages): failed"
-        sed 's/^/    /' "$dir/$name.out" | tail -n 12 | cut -c 1-200
+        cat "$dir/$name.out" "$dir/$name.err" | sed 's/^/    /' | tail -n 12 | cut -c 1-200
         failed=1
     fi
 }
@@ -56,6 +70,24 @@ run() {
             --no-show-model-warnings --no-check-update --analytics-disable --map-tokens 0 \
             --input-history-file /dev/null --chat-history-file /dev/null --chat-mode ask --message 'Say hello.'
         ;;
+    continue)
+        CONTINUE_GLOBAL_DIR=$(mktemp -d)
+        export CONTINUE_GLOBAL_DIR
+        printf '%s\n' 'name: corral' 'version: 1.0.0' 'schema: v1' 'models:' '- name: Corral' \
+            '  provider: openai' "  model: $MODEL" "  apiBase: $OPENAI_BASE_URL" \
+            "  apiKey: $OPENAI_API_KEY" >"$CONTINUE_GLOBAL_DIR/config.yaml"
+        try continue npm:@continuedev/cli@1.5.47 cn --print --config "$CONTINUE_GLOBAL_DIR/config.yaml" \
+            'Say hello.'
+        rm -rf "$CONTINUE_GLOBAL_DIR"
+        ;;
+    cline)
+        data=$(mktemp -d) # with a folder of its own it leaves no daemon behind
+        install cline npm:cline@3.0.65 && "$dir/cline/bin/cline" auth openai --apikey "$OPENAI_API_KEY" \
+            --modelid "$MODEL" --baseurl "$OPENAI_BASE_URL" --data-dir "$data" >"$dir/cline.log"
+        try cline npm:cline@3.0.65 cline --provider openai --model "$MODEL" --data-dir "$data" \
+            --auto-approve false --timeout 170 'Say hello.'
+        rm -rf "$data"
+        ;;
     *)
         echo "there is no client '$1'" >&2
         exit 2
@@ -63,7 +95,7 @@ run() {
     esac
 }
 
-[ $# -gt 0 ] || set -- langchain litellm instructor pydantic-ai llama-index llm aider
+[ $# -gt 0 ] || set -- langchain litellm instructor pydantic-ai llama-index llm aider continue cline
 for client in "$@"; do
     run "$client"
 done

@@ -51,6 +51,13 @@ class UnsupportedField(InvalidRequest):
     """A field of OpenAI's or vLLM's API that is known here and refused rather than ignored."""
 
 
+def _either(names: Sequence[str]) -> str:
+    """``a``, ``a or b``, ``a, b, or c``."""
+    if len(names) < 3:
+        return " or ".join(names)
+    return f"{', '.join(names[:-1])}, or {names[-1]}"
+
+
 class ContextLengthExceeded(InvalidRequest):
     """Prompt and completion together exceed the model's context.
 
@@ -58,6 +65,7 @@ class ContextLengthExceeded(InvalidRequest):
         limit: The context length of the model, in tokens.
         prompt_tokens: Length of the rendered prompt, in tokens.
         completion_tokens: Tokens asked for the completion, or None when it was left open.
+        tool_tokens: How many of the prompt's describe tools, which a user may never have seen.
         param: The request field that holds the prompt.
     """
 
@@ -67,25 +75,29 @@ class ContextLengthExceeded(InvalidRequest):
         limit: int,
         prompt_tokens: int,
         completion_tokens: int | None = None,
+        tool_tokens: int = 0,
         param: str = "messages",
     ) -> None:
+        shares = {param: prompt_tokens - tool_tokens}
+        if tool_tokens:
+            shares["tools"] = tool_tokens
         if completion_tokens is None:
             asked = f"your {param} resulted in {prompt_tokens} tokens"
         else:
-            asked = (
-                f"you requested {prompt_tokens + completion_tokens} tokens "
-                f"({prompt_tokens} in the {param}, {completion_tokens} in the completion)"
-            )
+            asked = f"you requested {prompt_tokens + completion_tokens} tokens"
+            shares["completion"] = completion_tokens
+        if len(shares) > 1:
+            asked += f" ({', '.join(f'{size} in the {name}' for name, size in shares.items())})"
         super().__init__(
             f"This model's maximum context length is {limit} tokens. However, {asked}. "
-            f"Please reduce the length of the {param}"
-            + (" or completion." if completion_tokens is not None else "."),
+            f"Please reduce the length of the {_either([*shares])}.",
             param=param,
             code="context_length_exceeded",
         )
         self.limit = limit
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
+        self.tool_tokens = tool_tokens
 
 
 class ModelNotFound(CorralError):

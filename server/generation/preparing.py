@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from server.engines.base import GenerationRequest
@@ -46,8 +47,8 @@ def fit_chat(
     """The conversation rendered, as much of it as fits."""
     context, max_tokens = model.context_length, call.sampling.max_tokens
 
-    def render(kept: Sequence[Message]) -> Prompt:
-        prompt = render_chat(formatter, kept, call, template_kwargs)
+    def render(kept: Sequence[Message], of: ChatCall = call) -> Prompt:
+        prompt = render_chat(formatter, kept, of, template_kwargs)
         return truncated(prompt, call.scheduling, context, max_tokens)
 
     return fit(
@@ -58,6 +59,7 @@ def fit_chat(
         max_tokens=max_tokens,
         default_max_tokens=model.entry.sampling.max_tokens,
         overflow=call.overflow or model.entry.context.overflow,
+        without_tools=partial(render, of=replace(call, tools=None)),
     )
 
 

@@ -51,6 +51,7 @@ def fit(
     max_tokens: int | None,
     default_max_tokens: int | None,
     overflow: Literal["error", "drop_oldest"],
+    without_tools: Callable[[Sequence[Message]], Prompt] | None = None,
 ) -> Window:
     """Render ``messages`` so that prompt and completion fit ``context`` tokens.
 
@@ -60,21 +61,27 @@ def fit(
         max_tokens: Tokens the caller asked for the completion, which must fit; None: left open.
         default_max_tokens: The limit of an open completion, as far as there is room; None: none.
         overflow: ``error`` refuses what does not fit, ``drop_oldest`` drops turns.
+        without_tools: As ``render``, but leaves tools out; the error tells their share then.
 
     Raises:
         ContextLengthExceeded: It does not fit, even after dropping all that may go.
     """
-    prompt = render(messages)
+    prompt, kept = render(messages), messages
     reserve = _reserve(context, max_tokens, overflow)
     if len(prompt.token_ids) + reserve <= context:
         return _window(prompt, context, max_tokens or default_max_tokens, 0)
-    if overflow == "error":
-        raise _exceeded(prompt, context, max_tokens)
-    for kept, dropped in _shortened(messages, estimate, len(prompt.token_ids), context - reserve):
+    tries = _shortened(messages, estimate, len(prompt.token_ids), context - reserve)
+    for kept, dropped in tries if overflow == "drop_oldest" else ():
         prompt = render(kept)
         if len(prompt.token_ids) + reserve <= context:
             return _window(prompt, context, max_tokens or default_max_tokens, dropped)
-    raise _exceeded(prompt, context, max_tokens)
+    bare = len(without_tools(kept).token_ids) if without_tools else len(prompt.token_ids)
+    raise ContextLengthExceeded(
+        limit=context,
+        prompt_tokens=len(prompt.token_ids),
+        completion_tokens=max_tokens,
+        tool_tokens=max(0, len(prompt.token_ids) - bare),
+    )
 
 
 def fit_text(
@@ -101,12 +108,6 @@ def _reserve(context: int, max_tokens: int | None, overflow: str) -> int:
 def _window(prompt: Prompt, context: int, limit: int | None, dropped: int) -> Window:
     room = context - len(prompt.token_ids)
     return Window(prompt=prompt, max_tokens=min(limit or room, room), dropped_messages=dropped)
-
-
-def _exceeded(prompt: Prompt, context: int, max_tokens: int | None) -> ContextLengthExceeded:
-    return ContextLengthExceeded(
-        limit=context, prompt_tokens=len(prompt.token_ids), completion_tokens=max_tokens
-    )
 
 
 def _shortened(

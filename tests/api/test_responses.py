@@ -301,7 +301,10 @@ async def test_truncation(ranch: Ranch, client: httpx.AsyncClient) -> None:
     assert refused.status_code == 400
     assert refused.json()["error"]["param"] == "input"
     assert refused.json()["error"]["code"] == "context_length_exceeded"
-    assert "the length of the input" in refused.json()["error"]["message"]
+    assert "the length of the input." in refused.json()["error"]["message"]
+    tool = {"type": "function", "name": "time"}
+    refused = await client.post(URL, json=ask(input=items, tools=[tool]))
+    assert "the length of the input or tools." in refused.json()["error"]["message"]
     answer = await client.post(URL, json=ask(input=items, truncation="auto"))
     assert valid(answer)["truncation"] == "auto"
     assert answer.headers["x-corral-dropped-messages"] == "2"

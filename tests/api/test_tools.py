@@ -50,6 +50,37 @@ async def test_calls(ranch: Ranch, client: httpx.AsyncClient) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("fields", "asked", "reduce"),
+    [
+        (
+            {},
+            "your messages resulted in 599 tokens (21 in the messages, 578 in the tools)",
+            "messages or tools",
+        ),
+        (
+            {"max_tokens": 9},
+            "you requested 608 tokens (21 in the messages, 578 in the tools, 9 in the completion)",
+            "messages, tools, or completion",
+        ),
+        (
+            {"tool_choice": "none", "max_tokens": 64},
+            "(21 in the messages, 64 in the",
+            "messages or",
+        ),
+    ],
+)
+async def test_tools_that_do_not_fit_are_told_from_messages(
+    fields: dict[str, Any], asked: str, reduce: str, client: httpx.AsyncClient
+) -> None:
+    answer = await client.post(URL, json=chat("strict", tools=TOOLS, **fields))
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
+    assert asked in error["message"]
+    assert f"Please reduce the length of the {reduce}" in error["message"]
+
+
 async def test_a_message_of_calls_alone_has_no_content(
     ranch: Ranch, client: httpx.AsyncClient
 ) -> None:

@@ -69,6 +69,7 @@ def told_of_input() -> Iterator[None]:
             limit=error.limit,
             prompt_tokens=error.prompt_tokens,
             completion_tokens=error.completion_tokens,
+            tool_tokens=error.tool_tokens,
             param="input",
         ) from None
     except InvalidRequest as error:

@@ -89,6 +89,24 @@ def test_error_refuses_what_does_not_fit(context: int, max_tokens: int | None) -
     error = caught.value
     assert (error.limit, error.prompt_tokens, error.completion_tokens) == (context, 33, max_tokens)
     assert (error.param, error.code) == ("messages", "context_length_exceeded")
+    assert error.tool_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "overflow", "sizes"), [(TALK, "error", (33, 11)), ("u1 a2 u55", "drop_oldest", (4, 1))]
+)
+def test_the_tools_share_of_what_does_not_fit(
+    text: str, overflow: str, sizes: tuple[int, int]
+) -> None:
+    """The tools take a third of each prompt here; it counts in the last one that was tried."""
+
+    def without_tools(messages: Sequence[Message]) -> Prompt:
+        text = render(messages).text
+        return prompt_of(text[len(text) // 3 :])
+
+    with pytest.raises(ContextLengthExceeded) as caught:
+        fitted(text, 4, max_tokens=1, overflow=overflow, without_tools=without_tools)
+    assert (caught.value.prompt_tokens, caught.value.tool_tokens) == sizes
 
 
 @pytest.mark.parametrize(
