@@ -241,6 +241,7 @@ async def test_a_request_does_not_wait_for_ever(make_ranch: Callable[..., Ranch]
     ranch = make_ranch(load_wait_seconds=0.05)
     ranch.gate.clear()
     async with in_process(ranch) as client:
+        await until(lambda: ranch.engines)  # its files are there
         answer = await client.post(URL, json=chat())
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert answer.json() == error(
@@ -327,6 +328,7 @@ async def test_a_long_wait_begins_the_stream_with_comments(
     ranch.gate.clear()
     async with in_process(ranch) as client:
         call = asyncio.create_task(client.post(URL, json=chat(stream=True)))
+        await until(lambda: ranch.herd.resolve("tiny").engines.state.waiting)
         await asyncio.sleep(0.3)
         ranch.gate.set()
         answer = await call
