@@ -194,7 +194,7 @@ def test_sampling_bounds_are_inclusive_where_openai_is() -> None:
 def test_the_schema_describes_every_field() -> None:
     schema = registry_schema(known_templates={"raw", "auto"})
     sections = [schema, *(d for d in schema["$defs"].values() if "properties" in d)]
-    assert len(sections) == 9
+    assert len(sections) == 10
     for section in sections:
         assert section["additionalProperties"] is False
         for name, field in section["properties"].items():
