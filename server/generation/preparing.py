@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from server.engines.base import GenerationRequest
+from server.errors import InvalidRequest
 from server.generation import sampling
 from server.generation.calls import ChatCall, CompletionCall, PreparedRequest, Scheduling
 from server.generation.herd import HostedModel
@@ -43,14 +44,19 @@ def fit_chat(
     call: ChatCall,
     template_kwargs: Mapping[str, Any],
 ) -> Window:
-    """The conversation rendered, as much of it as fits."""
+    """The conversation rendered, as much of it as fits.
+
+    Raises:
+        InvalidRequest: Nothing is left to continue, as where a base model is told nothing.
+        ContextLengthExceeded: It does not fit.
+    """
     context, max_tokens = model.context_length, call.sampling.max_tokens
 
     def render(kept: Sequence[Message]) -> Prompt:
         prompt = render_chat(formatter, kept, call, template_kwargs)
         return truncated(prompt, call.scheduling, context, max_tokens)
 
-    return fit(
+    window = fit(
         messages,
         render,
         formatter.estimate_turn_tokens,
@@ -59,6 +65,9 @@ def fit_chat(
         default_max_tokens=model.entry.sampling.max_tokens,
         overflow=call.overflow or model.entry.context.overflow,
     )
+    if not window.prompt.token_ids:
+        raise InvalidRequest("The conversation is empty: say something.", param="messages")
+    return window
 
 
 def render_chat(
