@@ -70,10 +70,11 @@ def create_app(
         dependencies=[Depends(require_key)],
         # Served by a route of ours instead, so that the same dependency guards them.
         openapi_url=None,
+        # What clients that are made of the description call their methods.
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
         middleware=[
-            Middleware(RequestHeaders),
             Middleware(LastWords),
             Middleware(BodyLimit, limit=max_body_bytes),
         ],
@@ -105,7 +106,7 @@ def create_app(
     # Some clients take a base URL without /v1.
     app.include_router(versioned, include_in_schema=False)
     app.include_router(health.router)
-    return _with_cors(app)
+    return _with_cors(RequestHeaders(app))
 
 
 def _with_cors(app: ASGIApp) -> ASGIApp:
