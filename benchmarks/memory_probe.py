@@ -25,7 +25,8 @@ from server.engines.measured import Measured
 from server.engines.memory import Meter, budgets
 from server.engines.plan import plan_engine
 from server.engines.vllm_engine import VllmEngine
-from server.generation.herd import ModelFiles, engine_spec
+from server.generation.loading import engine_spec
+from server.generation.weights import ModelFiles
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry import ModelStore, NullProgress, describe_model, load_registry
 

@@ -39,7 +39,8 @@ from server.engines.measured import Measured
 from server.engines.memory import Meter
 from server.engines.pool import Pool
 from server.errors import CorralError
-from server.generation.herd import EngineMaker, Herd
+from server.generation.herd import Herd
+from server.generation.loading import EngineMaker
 from server.settings import ApiKeys, Settings, forget_keys, unknown_variables
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from server.api.dependencies import Service
 from server.api.schemas.answers import ModelList, ModelObject, errors, whole
-from server.generation.herd import HostedModel
+from server.generation.hosted import HostedModel
 
 router = APIRouter(prefix="/models", tags=["models"], responses=errors())
 

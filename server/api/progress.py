@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import orjson
 
-from server.generation.herd import HostedModel
+from server.generation.hosted import HostedModel
 
 # How often a state is looked at, in seconds.
 LOOK_EVERY_S = 0.5

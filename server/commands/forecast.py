@@ -17,7 +17,8 @@ from server.engines.measured import FOLDER, Measured
 from server.engines.memory import Meter, budgets
 from server.engines.plan import plan_engine
 from server.errors import CorralError
-from server.generation.herd import ModelFiles, engine_spec
+from server.generation.loading import engine_spec
+from server.generation.weights import ModelFiles
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.schema import ModelEntry, Registry
 from server.registry.sources import ModelStore

@@ -21,7 +21,8 @@ from server.engines.ledger import Ledger
 from server.engines.pool import Pool
 from server.errors import InvalidRequest
 from server.generation.calls import ChatCall, PreparedRequest
-from server.generation.herd import Herd, NoEngines
+from server.generation.herd import Herd
+from server.generation.loading import NoEngines
 from server.generation.service import GenerationService
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.schema import Registry

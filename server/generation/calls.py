@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from server.engines.base import EmbeddingRequest, GenerationRequest
 from server.engines.output import ToolUse
-from server.generation.herd import HostedModel
+from server.generation.hosted import HostedModel
 from server.generation.sampling import SamplingOverrides
 from server.generation.window import Window
 from server.prompts.tokenizer import PromptTokenizer

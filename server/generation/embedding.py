@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from server.engines.base import EmbeddingRequest
 from server.errors import ContextLengthExceeded, InvalidRequest
 from server.generation.calls import EmbeddingCall, PreparedEmbedding
-from server.generation.herd import Herd, HostedModel
+from server.generation.herd import Herd
+from server.generation.hosted import HostedModel
 from server.generation.sampling import check_token_ids
 from server.prompts.tokenizer import PromptTokenizer
 

@@ -12,7 +12,7 @@ from server.engines.base import GenerationRequest
 from server.errors import InvalidRequest
 from server.generation import sampling
 from server.generation.calls import ChatCall, CompletionCall, PreparedRequest, Scheduling
-from server.generation.herd import HostedModel
+from server.generation.hosted import HostedModel
 from server.generation.sampling import SamplingOverrides
 from server.generation.window import Window, fit
 from server.prompts.conversation import Message

@@ -33,7 +33,8 @@ from server.generation.calls import (
     Rendered,
 )
 from server.generation.embedding import embedding_model, prepared_embedding
-from server.generation.herd import Herd, HostedModel
+from server.generation.herd import Herd
+from server.generation.hosted import HostedModel
 from server.generation.sampling import check_token_ids
 from server.generation.window import fit_text
 from server.prompts.conversation import Message, parse_messages

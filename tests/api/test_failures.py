@@ -16,7 +16,7 @@ from server.engines.base import Delta, GenerationRequest
 from server.engines.pool import SwapPolicy
 from server.engines.scripted import Step
 from server.errors import EngineDied, GenerationFailed, InvalidRequest, Overloaded
-from server.generation import herd
+from server.generation import weights as model_files
 from tests.support.ranch import Ranch, chat, error, events, hello, in_process, until
 
 URL = "/v1/chat/completions"
@@ -209,7 +209,7 @@ async def test_files_that_are_missing(
                 f"The model folder {tmp_path / 'gone'} does not exist."
             )
         assert tries == 1
-        monkeypatch.setattr(herd.time, "monotonic", lambda: 1e12)
+        monkeypatch.setattr(model_files.time, "monotonic", lambda: 1e12)
         await client.post(URL, json=chat("lost"))
         assert tries == 2
 
