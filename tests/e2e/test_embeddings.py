@@ -23,6 +23,7 @@ from server.registry.loader import load_registry
 from server.registry.progress import NullProgress
 from server.registry.sources import ModelStore, default_cache_dir
 from tests.e2e.harness import ROOT, Server, a_server, clean_environment
+from tests.support.node import run_tests
 
 pytestmark = pytest.mark.timeout(300)
 REGISTRY = ROOT / "examples" / "registry" / "embedding.yaml"
@@ -184,6 +185,17 @@ def test_it_does_not_chat(client: OpenAI, server: Server) -> None:
 def test_many_texts(client: OpenAI) -> None:
     vectors = embed(client, LLAMA, *[f"Sentence number {n}." for n in range(200)])
     assert len({tuple(vector[:8]) for vector in vectors}) == 200
+
+
+def test_the_same_in_node(client: OpenAI, server: Server, tmp_path: Path) -> None:
+    texts = [CAT, KITTEN, TAX]
+    table = tmp_path / "cases.json"
+    asked = [
+        {"model": model, "size": size, "texts": texts, "vectors": embed(client, model, *texts)}
+        for model, size in SIZES.items()
+    ]
+    table.write_text(json.dumps({"embeddings": asked}), encoding="utf-8")
+    assert "pass 4" in run_tests("embeddings.test.mjs", server.url, CASES=table)
 
 
 def model_directory(model: str) -> Path:
