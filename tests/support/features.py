@@ -236,6 +236,12 @@ RESPONSES = (
         tools=FLAT[:1],
         tool_choice="none",
     ),
+    response(
+        "vLLM's fields",
+        {"completion_tokens": 12, "finish": ["max_output_tokens"]},
+        extra={"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "ignore_eos": True},
+        max_output_tokens=12,
+    ),
     response("not stored", DONE, store=False),
     response("truncation", DONE, truncation="auto"),
     response("what concerns no text", DONE, **ABOUT_NOTHING),

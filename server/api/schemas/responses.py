@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from server.api.schemas.common import WITHOUT_EFFECT, StopStrings
+from server.api.schemas.common import WITHOUT_EFFECT, StopStrings, TokenId
 from server.api.schemas.response_tools import flat_tool_use, text_constraint
 from server.api.schemas.stored import Metadata
 from server.errors import InvalidRequest, UnsupportedField
@@ -116,6 +116,9 @@ class ResponseBody(BaseModel):
     repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopStrings = ()
+    stop_token_ids: list[TokenId] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    ignore_eos: bool | None = None
 
     @property
     def stored(self) -> bool:
@@ -173,6 +176,9 @@ class ResponseBody(BaseModel):
                 repetition_penalty=self.repetition_penalty,
                 seed=self.seed,
                 stop=self.stop,
+                stop_token_ids=tuple(self.stop_token_ids or ()),
+                min_tokens=self.min_tokens,
+                ignore_eos=self.ignore_eos,
                 max_tokens=self.max_output_tokens,
                 logprobs=self.logprobs,
                 constraint=text_constraint(self.text.format if self.text else None),
