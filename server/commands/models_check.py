@@ -83,6 +83,8 @@ def _misfits(stock: Stock) -> list[str]:
     prompt_format = get_format(stock.entry.template)
     try:
         tokenizer = PromptTokenizer.from_directory(stock.path)
+        if stock.entry.kind == "embedding":
+            return problems
         problems += _missing_tokens(prompt_format, tokenizer)
         formatter = Formatter(
             prompt_format,

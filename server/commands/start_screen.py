@@ -56,14 +56,19 @@ class StartScreen:
 
     def curl(self) -> str:
         """A command that asks the first model something."""
-        first = next((m for m in self.models if m.entry.template != "raw"), None)
+        writers = [m.entry for m in self.models if m.entry.kind == "generate"]
+        first = next((entry for entry in writers if entry.template != "raw"), None)
+        asked: dict[str, object]
         if first is not None:
-            path, model = "chat/completions", first.entry.id
-            asked: dict[str, object] = {"messages": [{"role": "user", "content": _QUESTION}]}
-        else:
-            path, model = "completions", self.models[0].entry.id
+            path, model, stream = "chat/completions", first.id, {"stream": True}
+            asked = {"messages": [{"role": "user", "content": _QUESTION}]}
+        elif writers:
+            path, model, stream = "completions", writers[0].id, {"stream": True}
             asked = {"prompt": "The capital of France is", "max_tokens": 32}
-        body = json.dumps({"model": model, "stream": True} | asked)
+        else:
+            path, model, stream = "embeddings", self.models[0].entry.id, {}
+            asked = {"input": _QUESTION}
+        body = json.dumps({"model": model} | stream | asked)
         key = ""
         if self.keys.accepted:
             # A key that was given is not shown again; double quotes, so that the shell fills it in.

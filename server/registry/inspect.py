@@ -168,7 +168,8 @@ def _context_length(config: dict[str, Any], directory: Path) -> int:
         return int(config["original_max_position_embeddings"])
     if kind not in _LENGTH_IS_SCALED and isinstance(factor, int | float):
         length *= factor
-    return int(length)
+    trained = _sentence_limit(directory)
+    return int(length if trained is None else min(length, trained))
 
 
 def _tokenizer_limit(directory: Path) -> float | None:
@@ -176,6 +177,15 @@ def _tokenizer_limit(directory: Path) -> float | None:
     value = read_json(path).get("model_max_length") if path.is_file() else None
     # Tokenizers without a limit say 1e30.
     return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def _sentence_limit(directory: Path) -> int | None:
+    """What sentence-transformers cuts texts to, which vLLM takes for the model's maximum."""
+    for path in sorted(directory.glob("sentence_*_config.json")):
+        value = read_json(path).get("max_seq_length")
+        if isinstance(value, int) and value > 0:
+            return value
+    return None
 
 
 def _number(config: dict[str, Any], directory: Path, *names: str) -> int:

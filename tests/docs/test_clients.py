@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +20,10 @@ from server.engines.output import OutputParser, ToolUse
 from server.engines.scripted import Step
 from tests.docs.blocks import ROOT
 from tests.e2e.harness import clean_environment
+from tests.support.node import NODE, why_not
 from tests.support.ranch import Ranch, listening, until, write_tiny_model
 
 CLIENTS = ROOT / "clients"
-NODE = CLIENTS / "node"
 # Made by clients/langchain/requirements.txt's own first lines.
 LANGCHAIN = CLIENTS / "langchain" / ".venv" / "bin" / "python"
 CHAT, VECTORS = "smollm2-135m-instruct", "smollm2-135m-vectors"
@@ -174,10 +173,10 @@ NODES = {
 }
 
 
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-@pytest.mark.skipif(not (NODE / "node_modules").is_dir(), reason="needs `npm ci` in clients/node")
 @pytest.mark.parametrize(("name", "expected"), NODES.items())
 async def test_node(name: str, expected: str, url: str) -> None:
+    if reason := await asyncio.to_thread(why_not):
+        pytest.skip(reason)
     output = await run(url, "node", NODE / name, QUESTION)
     assert expected in output
     assert PARIS in output

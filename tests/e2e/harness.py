@@ -216,9 +216,9 @@ def until(look: Callable[[], T], what: str, seconds: float = 60.0) -> T:
 
 
 @contextlib.contextmanager
-def a_server(*arguments: str) -> Iterator[Server]:
-    """A server for one test."""
-    server = Server(*arguments)
+def a_server(*arguments: str, **environment: str) -> Iterator[Server]:
+    """A server for one test, with further arguments and environment variables."""
+    server = Server(*arguments, environment=environment)
     try:
         yield server
     except BaseException:

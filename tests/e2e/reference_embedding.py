@@ -1,8 +1,9 @@
 """Prints vectors as transformers computes them, one JSON list a line.
 
-    python -m tests.e2e.reference_embedding MODEL_DIRECTORY '[[1, 2, 3]]'
+    python -m tests.e2e.reference_embedding MODEL_DIRECTORY mean '["A text.", "Another."]'
 
-In a process of its own: torch and vLLM's patches of it stay out of the tests.
+The second argument is how tokens are pooled: ``mean`` or ``last``. In a process of its own: torch
+and vLLM's patches of it stay out of the tests.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import json
 import sys
 
 import torch
-from transformers import AutoModel
+from transformers import AutoModel, AutoTokenizer
 
 
 def main() -> None:
-    model = AutoModel.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
-    for ids in json.loads(sys.argv[2]):
+    directory, pooling, texts = sys.argv[1:]
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = AutoModel.from_pretrained(directory, dtype=torch.float32).eval()
+    for text in json.loads(texts):
         with torch.inference_mode():
-            states = model(torch.tensor([ids])).last_hidden_state[0]
-        vector = torch.nn.functional.normalize(states[-1].float(), dim=0)
+            ids = torch.tensor([tokenizer(text)["input_ids"]])
+            states = model(ids).last_hidden_state[0]
+        pooled = states.mean(0) if pooling == "mean" else states[-1]
+        vector = torch.nn.functional.normalize(pooled, dim=0)
         print(json.dumps(vector.tolist()))  # noqa: T201 - its purpose
 
 

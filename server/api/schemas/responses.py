@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from server.api.schemas.common import WITHOUT_EFFECT, RepetitionPenalty, StopStrings
+from server.api.schemas.common import WITHOUT_EFFECT, RepetitionPenalty, StopStrings, TokenId
 from server.api.schemas.response_tools import flat_tool_use, text_constraint
 from server.api.schemas.shapes import DescribedAs
 from server.api.schemas.shapes_items import (
@@ -128,6 +128,9 @@ class ResponseBody(BaseModel):
     repetition_penalty: RepetitionPenalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopStrings = ()
+    stop_token_ids: list[TokenId] | None = None
+    min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    ignore_eos: bool | None = None
 
     @property
     def stored(self) -> bool:
@@ -185,6 +188,9 @@ class ResponseBody(BaseModel):
                 repetition_penalty=self.repetition_penalty,
                 seed=self.seed,
                 stop=self.stop,
+                stop_token_ids=tuple(self.stop_token_ids or ()),
+                min_tokens=self.min_tokens,
+                ignore_eos=self.ignore_eos,
                 max_tokens=self.max_output_tokens,
                 logprobs=self.logprobs,
                 constraint=text_constraint(self.text.format if self.text else None),

@@ -159,6 +159,17 @@ def test_check_finds_a_template_of_another_model(registry: Path, corral: Corral)
     assert "ok    tiny\n" in result.stderr
 
 
+def test_check_asks_no_chat_of_an_embedding_model(registry: Path, corral: Corral) -> None:
+    (registry.parent / "tiny" / "chat_template.jinja").unlink()
+    registry.write_text(registry.read_text().replace("template: raw", "kind: embedding"))
+    result = corral("models", "check")
+    assert result.exit_code == 1
+    assert "wrong tiny: This model has no chat template of its own" in result.stderr
+    assert "ok    tiny-raw\n" in result.stderr
+    (registry.parent / "tiny" / "tokenizer.json").write_text("{")
+    assert "wrong tiny-raw: " in corral("models", "check").stderr
+
+
 def test_check_finds_a_half_model(registry: Path, corral: Corral) -> None:
     weights = registry.parent / "tiny" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])

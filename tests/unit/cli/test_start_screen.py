@@ -96,6 +96,21 @@ def test_a_made_key_is_shown(registry: Path, capsys: pytest.CaptureFixture[str])
     assert "API key   sk-made (made for this run)\n" in capsys.readouterr().err
 
 
+def test_an_embedding_model_is_asked_only_where_nothing_else_is(registry: Path) -> None:
+    text = registry.read_text()
+    registry.write_text(text.replace("id: tiny\n", "id: tiny\n    kind: embedding\n"))
+    words = shlex.split(screen().curl())
+    assert words[2] == "http://127.0.0.1:8000/v1/completions"
+    assert json.loads(words[-1])["model"] == "tiny-raw"
+    registry.write_text(text.replace("id: tiny", "kind: embedding\n    id: tiny"))
+    words = shlex.split(screen().curl())
+    assert words[2] == "http://127.0.0.1:8000/v1/embeddings"
+    assert json.loads(words[-1]) == {
+        "model": "tiny",
+        "input": "What is the capital of France? Answer in one sentence.",
+    }
+
+
 def test_a_base_model_alone_is_asked_for_a_completion(registry: Path) -> None:
     registry.write_text(
         registry.read_text().replace("    context:", "    template: raw\n    context:")

@@ -206,6 +206,23 @@ def test_bos_follows_the_config_then_the_class_then_the_post_processor(tmp_path:
     assert (nameless.bos_token, nameless.adds_bos) == ("<s>", True)
 
 
+def test_padding_and_truncation_in_the_file_do_not_touch_a_text(tmp_path: Path) -> None:
+    # Tokenizers of embedding models are saved with what their batches were padded to.
+    padding = {
+        "strategy": {"Fixed": 16},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<unk>",
+    }
+    truncation = {"direction": "Right", "max_length": 8, "strategy": "LongestFirst", "stride": 0}
+    data = llama(legacy=False) | {"padding": padding, "truncation": truncation}
+    tokenizer = of(tmp_path, data)
+    assert (tokenizer.bos_token, tokenizer.beginning, tokenizer.ending) == ("<s>", (1,), ())
+    assert len(tokenizer.encode_text("Hi" * 20)) == 20
+
+
 def test_what_stands_around_a_text_by_itself(tmp_path: Path) -> None:
     data, bare = llama(legacy=True), llama(legacy=True) | {"post_processor": None}
     names = {"bos_token": "<s>", "eos_token": "</s>"}

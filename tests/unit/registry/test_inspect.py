@@ -85,6 +85,23 @@ def test_the_tokenizers_limit_counts(tmp_path: Path, write_model: Write) -> None
     assert describe_model(tmp_path).context_length == 2048
 
 
+@pytest.mark.parametrize(
+    ("name", "limit", "length"),
+    [
+        ("sentence_bert_config", 256, 256),
+        ("sentence_xlm-roberta_config", 512, 512),
+        ("sentence_bert_config", 4096, 2048),
+        ("sentence_bert_config", None, 2048),
+    ],
+)
+def test_the_limit_of_sentence_transformers_counts(
+    tmp_path: Path, write_model: Write, name: str, limit: int | None, length: int
+) -> None:
+    write_model(tmp_path)
+    (tmp_path / f"{name}.json").write_text(json.dumps({"max_seq_length": limit}))
+    assert describe_model(tmp_path).context_length == length
+
+
 def test_pickled_weights_count_by_their_size(tmp_path: Path, write_model: Write) -> None:
     write_model(tmp_path)
     (tmp_path / "model.safetensors").unlink()

@@ -179,8 +179,8 @@ def test_one_mistake(load: Load, lines: list[str], expected: str) -> None:
             "2: models.0.source.file: must be a path inside the wheel, such as package/model.gguf",
         ),
         (
-            " {package: p, version: 1.0.0, file: a.zip}",
-            "2: models.0.source.file: must name a .gguf file",
+            " {package: p, version: 1.0.0, file: a.bin}",
+            "2: models.0.source.file: must name a .gguf or .zip file",
         ),
         (
             " {package: p, version: 1.0.0, file: a.gguf, sha256: ABC}",
