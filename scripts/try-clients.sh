@@ -4,13 +4,15 @@
 # need npm. Open WebUI has a script of its own, try-open-webui.sh.
 #
 # Reads OPENAI_BASE_URL (http://127.0.0.1:8000/v1), OPENAI_API_KEY (any value where the server needs
-# none), MODEL, and CORRAL_CLIENTS_DIR, where the environments are kept. Results: docs/clients.md.
+# none), MODEL, CORRAL_CLIENTS_DIR, where the environments are kept, and SERVER_PYTHON, the Python that
+# the server has (lm-eval and vllm-bench need it). Results: docs/clients.md.
 set -u
 cd "$(dirname "$0")/.."
 OPENAI_BASE_URL=${OPENAI_BASE_URL:-http://127.0.0.1:8000/v1}
 OPENAI_API_KEY=${OPENAI_API_KEY:-none}
 MODEL=${MODEL:-smollm2-135m-instruct}
-export OPENAI_BASE_URL OPENAI_API_KEY MODEL
+SERVER_PYTHON=${SERVER_PYTHON:-.venv/bin/python}
+export OPENAI_BASE_URL OPENAI_API_KEY MODEL SERVER_PYTHON
 # litellm, also inside aider, would fetch a list of prices.
 export LITELLM_LOCAL_MODEL_COST_MAP=True
 dir=${CORRAL_CLIENTS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/corral-clients}
@@ -31,26 +33,42 @@ install() {
     esac >"$dir/$1.log" 2>&1
 }
 
-# try NAME PACKAGES COMMAND...: install, run, report; COMMAND begins with a file of the environment
+# try NAME PACKAGES COMMAND...: install and report; COMMAND begins with a file of the environment
 try() {
     name=$1 packages=$2 program=$3
     shift 3
-    if ! install "$name" "$packages"; then
+    if install "$name" "$packages"; then
+        report "$name" "$packages" "$dir/$name/bin/$program" "$@"
+    else
         echo "$name: could not be installed, see $dir/$name.log"
         failed=1
-    elif timeout 180 "$dir/$name/bin/$program" "$@" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null; then
-        echo "$name ($packages): worked"
+    fi
+}
+
+# report NAME WHAT COMMAND...: run, for $limit seconds at most, and say how it went
+report() {
+    name=$1 what=$2
+    shift 2
+    if timeout "$limit" "$@" >"$dir/$name.out" 2>"$dir/$name.err" </dev/null; then
+        echo "$name ($what): worked"
         sed 's/^/    /' "$dir/$name.out" | tail -n 4 | cut -c 1-160
     else
-        echo "$name ($packages): failed"
+        echo "$name ($what): failed"
         cat "$dir/$name.out" "$dir/$name.err" | sed 's/^/    /' | tail -n 12 | cut -c 1-200
         failed=1
     fi
 }
 
 run() {
+    limit=180
     case $1 in
     langchain) try langchain langchain-openai==1.7.4 python tests/clients/try_langchain.py ;;
+    langchain-standard)
+        limit=900
+        try langchain-standard 'langchain-openai==1.7.4 langchain-tests==1.1.9' python -m pytest \
+            -c tests/clients/langchain_standard/pytest.ini -p no:cacheprovider -q \
+            tests/clients/langchain_standard/standard.py
+        ;;
     litellm) try litellm litellm==1.110.2 python tests/clients/try_litellm.py ;;
     instructor) try instructor instructor==1.17.0 python tests/clients/try_instructor.py ;;
     pydantic-ai) try pydantic-ai 'pydantic-ai-slim[openai]==2.68.0' python tests/clients/try_pydantic_ai.py ;;
@@ -69,6 +87,16 @@ run() {
         try aider aider-chat==0.86.2 aider --model "openai/$MODEL" --no-git --yes-always \
             --no-show-model-warnings --no-check-update --analytics-disable --map-tokens 0 \
             --input-history-file /dev/null --chat-history-file /dev/null --chat-mode ask --message 'Say hello.'
+        ;;
+    lm-eval)
+        limit=600
+        # Three of what it needs come as sources alone.
+        try lm-eval 'lm-eval[api]==0.4.13 transformers==5.19.0 --no-binary=sqlitedict,rouge-score,word2number' \
+            python tests/clients/lm_eval/try_lm_eval.py
+        ;;
+    vllm-bench)
+        limit=600
+        report vllm-bench "in the server's environment" "$SERVER_PYTHON" tests/clients/try_vllm_bench.py
         ;;
     continue)
         CONTINUE_GLOBAL_DIR=$(mktemp -d)
@@ -95,7 +123,8 @@ run() {
     esac
 }
 
-[ $# -gt 0 ] || set -- langchain litellm instructor pydantic-ai llama-index llm aider continue cline
+[ $# -gt 0 ] || set -- langchain langchain-standard litellm instructor pydantic-ai llama-index llm aider \
+    lm-eval vllm-bench continue cline
 for client in "$@"; do
     run "$client"
 done
