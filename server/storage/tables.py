@@ -17,8 +17,10 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
 )
+from sqlalchemy.engine import Dialect
 
 _CASCADE: Final = "CASCADE"
 
@@ -31,28 +33,39 @@ metadata = MetaData(
     }
 )
 
+
+class Id(TypeDecorator[str]):
+    """An id, as callers look for it too: one with NUL, which PostgreSQL refuses, is nobody's."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        return None if value is None else value.replace("\0", "\ufffd")
+
+
 # `body` is the object without its output; `alive_at` is when its server last said that it is at it.
 responses = Table(
     "responses",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("owner", Text, nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
     Column("status", String(16), nullable=False),
     Column("alive_at", Float, nullable=False),
     # No foreign key: a response outlives the one it followed.
-    Column("previous_id", Text, nullable=True),
+    Column("previous_id", Id, nullable=True),
     Column("body", JSON, nullable=False),
 )
 
 response_items = Table(
     "response_items",
     metadata,
-    Column("response_id", Text, ForeignKey(responses.c.id, ondelete=_CASCADE), primary_key=True),
+    Column("response_id", Id, ForeignKey(responses.c.id, ondelete=_CASCADE), primary_key=True),
     Column("position", Integer, primary_key=True),
     Column("owner", Text, nullable=False),
     Column("is_output", Boolean, nullable=False),
-    Column("item_id", Text, nullable=False),
+    Column("item_id", Id, nullable=False),
     Column("item", JSON, nullable=False),
     Index(None, "owner", "item_id"),
 )
@@ -60,7 +73,7 @@ response_items = Table(
 conversations = Table(
     "conversations",
     metadata,
-    Column("id", Text, primary_key=True),
+    Column("id", Id, primary_key=True),
     Column("owner", Text, nullable=False, index=True),
     Column("created_at", BigInteger, nullable=False),
     Column("labels", JSON, nullable=False),
@@ -70,11 +83,11 @@ conversation_items = Table(
     "conversation_items",
     metadata,
     Column(
-        "conversation_id", Text, ForeignKey(conversations.c.id, ondelete=_CASCADE), primary_key=True
+        "conversation_id", Id, ForeignKey(conversations.c.id, ondelete=_CASCADE), primary_key=True
     ),
     Column("position", Integer, primary_key=True),
     Column("owner", Text, nullable=False),
-    Column("item_id", Text, nullable=False),
+    Column("item_id", Id, nullable=False),
     Column("item", JSON, nullable=False),
     UniqueConstraint("conversation_id", "item_id"),
     Index(None, "owner", "item_id"),

@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
-from server.errors import ObjectNotFound
+from server.errors import InvalidRequest, ObjectNotFound
 from server.storage import Storage
 from server.storage.conversations import Conversation
 from server.storage.items import PageQuery
@@ -65,6 +65,22 @@ async def test_responses(storage: Storage) -> None:
     await storage.responses.delete("", "r1")
     with pytest.raises(ObjectNotFound):
         await storage.responses.get("", "r1")
+
+
+async def test_an_id_that_no_text_can_hold(storage: Storage) -> None:
+    for number in ("r\0", "\0"):
+        with pytest.raises(ObjectNotFound, match="Response with id"):
+            await storage.responses.get("", number)
+        with pytest.raises(ObjectNotFound, match="Response with id"):
+            await storage.responses.history("", number)
+        with pytest.raises(ObjectNotFound, match="Conversation with id"):
+            await storage.conversations.append("", number, [item("a")])
+    assert await storage.responses.find_items("", ["a\0"]) == {}
+    await storage.conversations.create("", Conversation("c2", 7, {}), [item("a")])
+    with pytest.raises(InvalidRequest, match="There is no item"):
+        await storage.conversations.page("", "c2", PageQuery(after="a\0"))
+    with pytest.raises(ObjectNotFound, match="Item with id"):
+        await storage.conversations.delete_item("", "c2", "a\0")
 
 
 async def test_many_appends_at_once(storage: Storage) -> None:
