@@ -62,12 +62,17 @@ def check(params: Any, constraint: Constraint, tokenizer: Any) -> None:
     try:
         (validate_guidance_grammar if lazy else validate_xgrammar_grammar)(params)
     except Exception as error:
-        raise InvalidRequest(
-            f"The {_NAMES[constraint.kind]} cannot be compiled: {_reason(error)}.",
-            param=constraint.param,
-        ) from error
+        raise not_compiled(constraint, error) from error
     # What an engine begins with; `grammars` chooses for each request.
     outputs._backend = "xgrammar"
+
+
+def not_compiled(constraint: Constraint, error: Exception) -> InvalidRequest:
+    """For a grammar that is none, in the words of a compiler's error."""
+    return InvalidRequest(
+        f"The {_NAMES[constraint.kind]} cannot be compiled: {_reason(error)}.",
+        param=constraint.param,
+    )
 
 
 def not_kept(constraint: Constraint) -> InvalidRequest:
@@ -82,8 +87,9 @@ def not_kept(constraint: Constraint) -> InvalidRequest:
 def _reason(error: Exception) -> str:
     """The first line of what a compiler says, without where in its source it stood."""
     said = str(error.args[0] if error.args else error)
-    if error.__cause__ is not None:
-        said = str(error.__cause__)
+    cause = error.__cause__
+    while cause is not None:
+        said, cause = str(cause), cause.__cause__
     lines = said.strip().splitlines() or [type(error).__name__]
     text = _XGRAMMAR_PLACE.sub("", lines[0]).removeprefix("Grammar error: ")
     return text[:_LONGEST_REASON].strip().rstrip(".:")

@@ -10,10 +10,11 @@ grammar from the first character of a call to its last.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -118,12 +119,10 @@ class _VllmOutputParser:
         # OpenAI says "stop" when the caller left no other choice than this call.
         self._tells_of_calls = tools is not None and tools.name is None
         param = "tools" if tools is not None or constraint is None else constraint.param
-        try:
+        with _refusals(param, constraint):
             self._request = _vllm_request(tools, constraint, template_kwargs)
             parser = self._make()
             self._request = parser.adjust_request(self._request)
-        except ValueError as error:  # vLLM's own errors among them
-            raise InvalidRequest(str(error), param=param) from error
         outputs = self._request.structured_outputs
         self.constraint = adjusted(constraint, outputs, bounded_by, param)
         self.skip_special_tokens: bool = self._request.skip_special_tokens
@@ -191,6 +190,26 @@ class _VllmOutputParser:
         parser = self._format.make(self._request.tools, self._template_kwargs)
         parser.set_prompt_token_ids(self._prompt)
         return parser
+
+
+@contextlib.contextmanager
+def _refusals(param: str, constraint: Constraint | None) -> Iterator[None]:
+    """What vLLM refuses within is the caller's mistake.
+
+    Args:
+        param: The field that is to blame where vLLM does not blame the constraint.
+    """
+    # Imported late: see `vllm_values.sampling_params`.
+    from vllm.exceptions import VLLMClientError
+
+    try:
+        yield
+    except ValueError as error:
+        raise InvalidRequest(str(error), param=param) from error
+    except VLLMClientError as error:
+        if constraint is not None and getattr(error, "parameter", None) == "structured_outputs":
+            raise constraints.not_compiled(constraint, error) from error
+        raise InvalidRequest(str(error.args[0]), param=param) from error
 
 
 def _vllm_request(

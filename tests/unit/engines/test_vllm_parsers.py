@@ -179,6 +179,11 @@ def test_a_constraint_beside_tools(taught: VllmOutputFormat) -> None:
     assert both is not None
     assert json.loads(both.value)["format"]["type"] == "or"
     assert begin(None, schema) == schema
+    tag = Constraint("structural_tag", "{}", "structured_outputs.structural_tag")
+    for tools in (AUTO, None):
+        with pytest.raises(InvalidRequest, match="must have a format field") as caught:
+            begin(tools, tag)
+        assert caught.value.param == "structured_outputs.structural_tag"
     with pytest.raises(InvalidRequest, match="cannot be combined with 'tools'") as caught:
         begin(AUTO, Constraint("regex", "a", "structured_outputs.regex"))
     assert caught.value.param == "structured_outputs.regex"
