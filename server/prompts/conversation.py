@@ -168,16 +168,18 @@ def _parse_message(raw: Any, where: str) -> Message:
     name = raw.get("name")
     if name is not None and not isinstance(name, str):
         raise InvalidRequest("A message's 'name' must be a string.", param=f"{where}.name")
-    extra = {k: v for k, v in raw.items() if k not in _OWN_KEYS and not _is_empty(v)}
-    block = extra.pop("input", None) if role == "user" else None
+    own = _OWN_KEYS | {"input"} if role == "user" else _OWN_KEYS
+    extra = {k: v for k, v in raw.items() if k not in own and not _is_empty(v)}
+    block = raw.get("input") if role == "user" else None
     if block is not None and not isinstance(block, str):
         raise InvalidRequest("A message's 'input' must be a string.", param=f"{where}.input")
-    if "tool_calls" in extra:
-        extra["tool_calls"] = _parse_tool_calls(extra["tool_calls"], f"{where}.tool_calls")
+    calls = raw.get("tool_calls")
+    if calls is not None and (parsed := _parse_tool_calls(calls, f"{where}.tool_calls")):
+        extra["tool_calls"] = parsed
     return Message(
         role=role,
         text=_JOIN.join(parts),
-        input=block,
+        input=block or None,
         name=name,
         extra=extra or None,
         parts=parts if len(parts) > 1 else (),
