@@ -70,6 +70,8 @@ def create_app(
         dependencies=[Depends(require_key)],
         # Served by a route of ours instead, so that the same dependency guards them.
         openapi_url=None,
+        # What clients that are made of the description call their methods.
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
         middleware=[

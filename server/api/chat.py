@@ -17,12 +17,15 @@ from server.api.dependencies import (
 from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
 from server.api.schemas.answers import (
+    DROPPED,
     GENERATION_ERRORS,
-    ChatCompletionObject,
-    RenderedPrompt,
+    IGNORED,
+    errors,
     whole,
     whole_or_stream,
 )
+from server.api.schemas.answers_generation import ChatCompletionObject, RenderedPrompt
+from server.api.schemas.answers_streams import CHAT_EVENTS, streamed
 from server.api.schemas.chat import ChatBody
 from server.generation.assembler import Usage, collect
 from server.generation.calls import PreparedRequest
@@ -33,11 +36,17 @@ router = APIRouter(
     tags=["chat"],
     dependencies=[Depends(require_json)],
     route_class=JsonRoute,
-    responses=GENERATION_ERRORS,
+    responses=errors(*GENERATION_ERRORS),
 )
 
 
-@router.post("", response_model=None, responses=whole_or_stream(ChatCompletionObject))
+@router.post(
+    "",
+    response_model=None,
+    responses=whole_or_stream(
+        ChatCompletionObject, streamed(CHAT_EVENTS, done=True), IGNORED, DROPPED
+    ),
+)
 async def create_chat_completion(request: Request, body: ChatBody, service: Service) -> Response:
     """Answer a conversation, whole or as a stream."""
     ignored = body.ignored_fields()
@@ -68,7 +77,7 @@ async def create_chat_completion(request: Request, body: ChatBody, service: Serv
     return Response(content, headers=headers, media_type="application/json")
 
 
-@router.post("/render", responses=whole(RenderedPrompt))
+@router.post("/render", response_model=None, responses=whole(RenderedPrompt, IGNORED, DROPPED))
 async def render_chat_completion(
     request: Request, response: Response, body: ChatBody, service: Service
 ) -> dict[str, Any]:

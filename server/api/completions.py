@@ -14,11 +14,9 @@ from server.api import chunks, encode
 from server.api.dependencies import Service, ignored_headers, require_json
 from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
-from server.api.schemas.answers import (
-    GENERATION_ERRORS,
-    TextCompletionObject,
-    whole_or_stream,
-)
+from server.api.schemas.answers import GENERATION_ERRORS, IGNORED, errors, whole_or_stream
+from server.api.schemas.answers_generation import TextCompletionObject
+from server.api.schemas.answers_streams import TEXT_EVENTS, streamed
 from server.api.schemas.completions import CompletionBody
 from server.api.together import AT_ONCE, gather
 from server.engines.base import Delta
@@ -31,11 +29,15 @@ router = APIRouter(
     tags=["completions"],
     dependencies=[Depends(require_json)],
     route_class=JsonRoute,
-    responses=GENERATION_ERRORS,
+    responses=errors(*GENERATION_ERRORS),
 )
 
 
-@router.post("", response_model=None, responses=whole_or_stream(TextCompletionObject))
+@router.post(
+    "",
+    response_model=None,
+    responses=whole_or_stream(TextCompletionObject, streamed(TEXT_EVENTS, done=True), IGNORED),
+)
 async def create_completion(request: Request, body: CompletionBody, service: Service) -> Response:
     """Continue prompts, whole or as a stream; choice ``i * n + j`` is the j-th of prompt i."""
     headers = ignored_headers(request, body.ignored_fields())

@@ -10,17 +10,32 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from server.api.dependencies import Owner, Stored, ignored_headers, require_json
 from server.api.json_body import JsonRoute
 from server.api.responses.items import REFERENCE, Item, new_id, read_items
+from server.api.schemas.answers import BODY_ERRORS, IGNORED, STORED_ERRORS, errors, whole
+from server.api.schemas.answers_stored import (
+    AnyItem,
+    ConversationObject,
+    DeletedConversation,
+    ItemList,
+)
 from server.api.schemas.conversations import ChangedConversation, NewConversation, NewItems
 from server.api.schemas.stored import ListQuery, list_envelope
 from server.errors import InvalidRequest
 from server.storage.conversations import Conversation
 from server.storage.items import Page
 
-router = APIRouter(prefix="/conversations", tags=["conversations"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/conversations",
+    tags=["conversations"],
+    route_class=JsonRoute,
+    responses=errors(*STORED_ERRORS),
+)
 _JSON = [Depends(require_json)]
+_CONVERSATION = whole(ConversationObject)
+_ITEM = whole(AnyItem)
+_CHANGED = whole(ConversationObject, IGNORED) | errors(*BODY_ERRORS)
 
 
-@router.post("", dependencies=_JSON)
+@router.post("", dependencies=_JSON, response_model=None, responses=_CHANGED)
 async def create_conversation(
     request: Request, response: Response, body: NewConversation, storage: Stored, owner: Owner
 ) -> dict[str, Any]:
@@ -31,13 +46,13 @@ async def create_conversation(
     return _shown(new)
 
 
-@router.get("/{conversation_id}")
+@router.get("/{conversation_id}", response_model=None, responses=_CONVERSATION)
 async def get_conversation(conversation_id: str, storage: Stored, owner: Owner) -> dict[str, Any]:
     """A conversation without its items."""
     return _shown(await storage.conversations.get(owner, conversation_id))
 
 
-@router.post("/{conversation_id}", dependencies=_JSON)
+@router.post("/{conversation_id}", dependencies=_JSON, response_model=None, responses=_CHANGED)
 async def update_conversation(
     request: Request,
     response: Response,
@@ -51,7 +66,11 @@ async def update_conversation(
     return _shown(await storage.conversations.relabel(owner, conversation_id, body.metadata))
 
 
-@router.delete("/{conversation_id}")
+@router.delete(
+    "/{conversation_id}",
+    response_model=None,
+    responses=whole(DeletedConversation) | errors(413),
+)
 async def delete_conversation(
     conversation_id: str, storage: Stored, owner: Owner
 ) -> dict[str, Any]:
@@ -60,7 +79,12 @@ async def delete_conversation(
     return {"id": conversation_id, "object": "conversation.deleted", "deleted": True}
 
 
-@router.post("/{conversation_id}/items", dependencies=_JSON)
+@router.post(
+    "/{conversation_id}/items",
+    dependencies=_JSON,
+    response_model=None,
+    responses=whole(ItemList, IGNORED) | errors(*BODY_ERRORS),
+)
 async def create_items(
     request: Request,
     response: Response,
@@ -76,7 +100,9 @@ async def create_items(
     return list_envelope(Page(items, has_more=False))
 
 
-@router.get("/{conversation_id}/items")
+@router.get(
+    "/{conversation_id}/items", response_model=None, responses=whole(ItemList) | errors(400)
+)
 async def list_items(
     conversation_id: str, query: Annotated[ListQuery, Query()], storage: Stored, owner: Owner
 ) -> dict[str, Any]:
@@ -86,7 +112,7 @@ async def list_items(
     )
 
 
-@router.get("/{conversation_id}/items/{item_id}")
+@router.get("/{conversation_id}/items/{item_id}", response_model=None, responses=_ITEM)
 async def get_item(
     conversation_id: str, item_id: str, storage: Stored, owner: Owner
 ) -> dict[str, Any]:
@@ -94,7 +120,11 @@ async def get_item(
     return await storage.conversations.item(owner, conversation_id, item_id)
 
 
-@router.delete("/{conversation_id}/items/{item_id}")
+@router.delete(
+    "/{conversation_id}/items/{item_id}",
+    response_model=None,
+    responses=_CONVERSATION | errors(413),
+)
 async def delete_item(
     conversation_id: str, item_id: str, storage: Stored, owner: Owner
 ) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from starlette.responses import Response
 from server.api.dependencies import Service, ignored_headers, require_json
 from server.api.event_stream import until_disconnect
 from server.api.json_body import JsonRoute
+from server.api.schemas.answers import GENERATION_ERRORS, IGNORED, errors, whole
+from server.api.schemas.answers_generation import EmbeddingList
 from server.api.schemas.embeddings import EmbeddingBody
 from server.api.together import gather
 from server.engines.base import Vector
@@ -26,10 +28,11 @@ router = APIRouter(
     tags=["embeddings"],
     dependencies=[Depends(require_json)],
     route_class=JsonRoute,
+    responses=errors(*GENERATION_ERRORS),
 )
 
 
-@router.post("", response_model=None)
+@router.post("", response_model=None, responses=whole(EmbeddingList, IGNORED))
 async def create_embeddings(request: Request, body: EmbeddingBody, service: Service) -> Response:
     """One vector an input, in their order."""
     headers = ignored_headers(request, body.ignored_fields())

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from server import errors
 from server.api.auth import Unauthorized
@@ -106,8 +107,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if error.status_code in _HTTP_ERRORS:
         code, template = _HTTP_ERRORS[error.status_code]
         message = template.format(method=request.method, path=_path(request))
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
     body = envelope(message, code=code)
-    return error_response(_path(request), error.status_code, body, error.headers)
+    return error_response(_path(request), error.status_code, body, headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes of this path; Starlette tells those of the first."""
+    found: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return sorted(found)
 
 
 async def _nested_too_deeply(request: Request, _: Exception) -> Response:

@@ -20,6 +20,15 @@ from server.api.dependencies import (
 from server.api.event_stream import Begun, EventStream, until_disconnect
 from server.api.json_body import JsonRoute
 from server.api.message_encode import MessageFrame, message_body
+from server.api.schemas.answers import (
+    DROPPED,
+    GENERATION_ERRORS,
+    IGNORED,
+    whole,
+    whole_or_stream,
+)
+from server.api.schemas.answers_messages import MessageObject, TokenCount, message_errors
+from server.api.schemas.answers_streams import MESSAGE_EVENTS, streamed
 from server.api.schemas.messages import CountTokensBody, MessagesBody
 from server.generation.assembler import collect
 from server.generation.calls import PreparedRequest
@@ -30,10 +39,17 @@ router = APIRouter(
     tags=["messages"],
     dependencies=[Depends(require_json)],
     route_class=JsonRoute,
+    responses=message_errors(*GENERATION_ERRORS),
 )
 
 
-@router.post("", response_model=None)
+@router.post(
+    "",
+    response_model=None,
+    responses=whole_or_stream(
+        MessageObject, streamed(MESSAGE_EVENTS), REQUEST_ID_HEADER, IGNORED, DROPPED
+    ),
+)
 async def create_message(request: Request, body: MessagesBody, service: Service) -> Response:
     """Answer a conversation, whole or as a stream."""
     ignored = body.ignored_fields()
@@ -57,7 +73,9 @@ async def create_message(request: Request, body: MessagesBody, service: Service)
     return Response(message_body(frame, result), headers=headers, media_type="application/json")
 
 
-@router.post("/count_tokens")
+@router.post(
+    "/count_tokens", response_model=None, responses=whole(TokenCount, REQUEST_ID_HEADER, IGNORED)
+)
 async def count_tokens(
     request: Request, response: Response, body: CountTokensBody, service: Service
 ) -> dict[str, int]:

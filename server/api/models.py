@@ -10,10 +10,10 @@ from server.api.dependencies import Service
 from server.api.schemas.answers import ModelList, ModelObject, errors, whole
 from server.generation.herd import HostedModel
 
-router = APIRouter(prefix="/models", tags=["models"], responses=errors(401))
+router = APIRouter(prefix="/models", tags=["models"], responses=errors())
 
 
-@router.get("", responses=whole(ModelList))
+@router.get("", response_model=None, responses=whole(ModelList))
 @router.get("/", include_in_schema=False)  # else the model with the empty name
 async def list_models(request: Request, service: Service) -> dict[str, Any]:
     """Every model of the registry, loaded or not."""
@@ -24,7 +24,7 @@ async def list_models(request: Request, service: Service) -> dict[str, Any]:
     }
 
 
-@router.get("/{model:path}", responses=whole(ModelObject) | errors(404))
+@router.get("/{model:path}", response_model=None, responses=whole(ModelObject) | errors(404))
 async def get_model(request: Request, model: str, service: Service) -> dict[str, Any]:
     """One model, by id or alias."""
     return model_body(service.herd.resolve(model), request.app.state.started)

@@ -11,12 +11,19 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from server.api.dependencies import Service, ignored_headers, require_json
 from server.api.json_body import JsonRoute
+from server.api.schemas.answers import BODY_ERRORS, IGNORED, errors, whole
+from server.api.schemas.answers_generation import Detokenized, TokenList
 from server.api.schemas.tokenize import DetokenizeBody, TokenizeBody
 
-router = APIRouter(tags=["tokens"], dependencies=[Depends(require_json)], route_class=JsonRoute)
+router = APIRouter(
+    tags=["tokens"],
+    dependencies=[Depends(require_json)],
+    route_class=JsonRoute,
+    responses=errors(*BODY_ERRORS, 404, 503),
+)
 
 
-@router.post("/tokenize")
+@router.post("/tokenize", response_model=None, responses=whole(TokenList, IGNORED))
 async def tokenize(
     request: Request, response: Response, body: TokenizeBody, service: Service
 ) -> dict[str, Any]:
@@ -42,7 +49,7 @@ async def tokenize(
     }
 
 
-@router.post("/detokenize")
+@router.post("/detokenize", response_model=None, responses=whole(Detokenized, IGNORED))
 async def detokenize(
     request: Request, response: Response, body: DetokenizeBody, service: Service
 ) -> dict[str, str]:

@@ -10,9 +10,9 @@ from server.engines.base import Constraint, SamplingSettings
 from server.errors import InvalidRequest
 
 # Most stop strings that a caller may send (OpenAI: 4; clients such as Continue send more).
-_MOST_STOPS = 64
+MOST_STOPS = 64
 # Longest one: the engine holds as much text back while it streams.
-_LONGEST_STOP = 256
+LONGEST_STOP = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,11 +112,11 @@ def check_token_ids(ids: Iterable[int], vocab_size: int, *, param: str) -> None:
 
 
 def _check_stop(stop: tuple[str, ...]) -> None:
-    if len(stop) > _MOST_STOPS:
-        raise InvalidRequest(f"Send at most {_MOST_STOPS} stop strings.", param="stop")
+    if len(stop) > MOST_STOPS:
+        raise InvalidRequest(f"Send at most {MOST_STOPS} stop strings.", param="stop")
     if "" in stop:
         raise InvalidRequest("A stop string must not be empty.", param="stop")
-    if any(len(text) > _LONGEST_STOP for text in stop):
+    if any(len(text) > LONGEST_STOP for text in stop):
         raise InvalidRequest(
-            f"A stop string may have at most {_LONGEST_STOP} characters.", param="stop"
+            f"A stop string may have at most {LONGEST_STOP} characters.", param="stop"
         )

@@ -78,7 +78,15 @@ async def test_version_and_description(client: httpx.AsyncClient) -> None:
         "/version",
     }
     chat_body = description["components"]["schemas"]["ChatBody"]["properties"]
-    assert chat_body["stop"]["anyOf"][1] == {"type": "array", "items": {"type": "string"}}
+    assert chat_body["stop"]["anyOf"] == [
+        {"type": "string", "minLength": 1, "maxLength": 256},
+        {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": 256},
+            "maxItems": 64,
+        },
+        {"type": "null"},
+    ]
 
 
 async def test_the_server_answers_while_its_models_load(make_ranch: Callable[..., Ranch]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,17 @@ def events(content: bytes) -> list[Any]:
     return [event for event in found if event["type"] != "ping"]
 
 
-def thinking_ranch(directory: Path, **options: Any) -> Ranch:
-    """A ranch whose model ``thinker`` reasons and calls tools, as `SpelledParser` reads it."""
+def thinking_ranch(directory: Path, *models: Mapping[str, Any], **options: Any) -> Ranch:
+    """A ranch whose model ``thinker`` reasons and calls tools, as `SpelledParser` reads it.
+
+    Args:
+        models: Entries besides it and `MODELS`.
+        options: For `create_app`.
+    """
     model = write_tiny_model(directory / "thinker")
     (model / "chat_template.jinja").write_text(_TEMPLATE, encoding="utf-8")
     thinker = {"id": "thinker", "template": "auto", "reasoning_parser": "spelled"}
-    ranch = Ranch(model, directory / "cache", [thinker, *MODELS], **options)
+    ranch = Ranch(model, directory / "cache", [thinker, *MODELS, *models], **options)
     ranch.format = SpelledFormat()
     return ranch
 

@@ -27,9 +27,14 @@ class Context:
         """All of it as messages. Instructions are of this response alone, not of those before.
 
         Raises:
-            InvalidRequest: The output of a call that is not there.
+            InvalidRequest: The output of a call that is not there, or thoughts and nothing else.
         """
-        return to_messages([*self.history, *self.inputs], instructions)
+        messages = to_messages([*self.history, *self.inputs], instructions)
+        if not messages:
+            raise InvalidRequest(
+                "'input' holds nothing that a model could answer: send a message.", param="input"
+            )
+        return messages
 
 
 async def gather(body: ResponseBody, owner: str, storage: Storage) -> Context:

@@ -125,8 +125,10 @@ def _read(item: Any, where: str) -> Item:
     number = item.get("id")
     if number is not None or kind == REFERENCE:
         number = _text(item, "id", where)
-        if not 0 < len(number) <= _LONGEST_ID:
-            raise InvalidRequest(f"An id has 1 to {_LONGEST_ID} characters.", param=f"{where}.id")
+        if not 0 < len(number) <= _LONGEST_ID or "\0" in number:
+            raise InvalidRequest(
+                f"An id has 1 to {_LONGEST_ID} characters, none of them NUL.", param=f"{where}.id"
+            )
     assert isinstance(kind, str)
     head = {"id": number or new_id(_PREFIXES[kind]), "type": kind}
     return head | reader(item, where)
@@ -181,6 +183,8 @@ def _parts(said: Any, ours: str, where: str) -> list[Item]:
         said = [{"type": ours, "text": said}]
     if not isinstance(said, list):
         raise InvalidRequest(f"'{where}' must be a string or an array of parts.", param=where)
+    if not said and ours == "input_text":  # an answer may have said nothing
+        raise InvalidRequest(f"'{where}' must hold at least one part.", param=where)
     return [_part(part, ours, f"{where}.{at}") for at, part in enumerate(said)]
 
 

@@ -25,6 +25,17 @@ from server.api.responses.context import gather, told_of_input
 from server.api.responses.objects import new_response
 from server.api.responses.output import Output
 from server.api.responses.run import Run, make, replay, stream
+from server.api.schemas.answers import (
+    DROPPED,
+    GENERATION_ERRORS,
+    IGNORED,
+    STORED_ERRORS,
+    errors,
+    whole,
+    whole_or_stream,
+)
+from server.api.schemas.answers_stored import DeletedResponse, ItemList, ResponseObject
+from server.api.schemas.answers_streams import RESPONSE_EVENTS, streamed
 from server.api.schemas.responses import ResponseBody
 from server.api.schemas.stored import ListQuery, list_envelope
 from server.engines.base import Delta
@@ -32,10 +43,16 @@ from server.errors import InvalidRequest
 from server.storage import Storage
 from server.storage.responses import OPEN, Record
 
-router = APIRouter(prefix="/responses", tags=["responses"], route_class=JsonRoute)
+router = APIRouter(
+    prefix="/responses",
+    tags=["responses"],
+    route_class=JsonRoute,
+    responses=errors(*STORED_ERRORS),
+)
 
 # How often a response that another server makes is looked at.
 _LOOK_S: Final = 1.0
+_STREAM: Final = streamed(RESPONSE_EVENTS)
 
 
 def _runs(request: Request) -> BackgroundRuns:
@@ -45,7 +62,13 @@ def _runs(request: Request) -> BackgroundRuns:
 Runs = Annotated[BackgroundRuns, Depends(_runs)]
 
 
-@router.post("", response_model=None, dependencies=[Depends(require_json)])
+@router.post(
+    "",
+    response_model=None,
+    dependencies=[Depends(require_json)],
+    responses=whole_or_stream(ResponseObject, _STREAM, IGNORED, DROPPED)
+    | errors(*GENERATION_ERRORS),
+)
 async def create_response(
     request: Request,
     body: ResponseBody,
@@ -83,13 +106,17 @@ async def create_response(
     return _json(response, headers)
 
 
-@router.get("/{response_id}", response_model=None)
+@router.get(
+    "/{response_id}",
+    response_model=None,
+    responses=whole_or_stream(ResponseObject, _STREAM) | errors(400),
+)
 async def get_response(
     response_id: str,
     runs: Runs,
     owner: Owner,
     stream: bool = False,
-    starting_after: Annotated[int, Query(ge=0)] | None = None,
+    starting_after: Annotated[int, Query(ge=0, lt=2**31)] | None = None,
 ) -> Response:
     """A stored response, or its events."""
     after = -1 if starting_after is None else starting_after
@@ -101,7 +128,9 @@ async def get_response(
     return _json(response)
 
 
-@router.delete("/{response_id}")
+@router.delete(
+    "/{response_id}", response_model=None, responses=whole(DeletedResponse) | errors(413)
+)
 async def delete_response(
     response_id: str, storage: Stored, runs: Runs, owner: Owner
 ) -> dict[str, Any]:
@@ -112,7 +141,11 @@ async def delete_response(
     return {"id": response_id, "object": "response", "deleted": True}
 
 
-@router.post("/{response_id}/cancel", response_model=None)
+@router.post(
+    "/{response_id}/cancel",
+    response_model=None,
+    responses=whole(ResponseObject) | errors(400, 413),
+)
 async def cancel_response(response_id: str, storage: Stored, runs: Runs, owner: Owner) -> Response:
     """End a response that is made in the background."""
     response = await runs.current(owner, response_id)
@@ -126,7 +159,9 @@ async def cancel_response(response_id: str, storage: Stored, runs: Runs, owner: 
     return _json(response)
 
 
-@router.get("/{response_id}/input_items")
+@router.get(
+    "/{response_id}/input_items", response_model=None, responses=whole(ItemList) | errors(400)
+)
 async def list_input_items(
     response_id: str, query: Annotated[ListQuery, Query()], storage: Stored, owner: Owner
 ) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """What endpoints answer, for the OpenAPI description alone: the bodies themselves are encoded by
 hand (`api.encode`, `api.chunks`), and tests hold the two together.
+
+Here is what all endpoints share, and what the small ones answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -30,115 +33,6 @@ class ErrorBody(Answer):
     error: ErrorDetail
 
 
-class TokenDetails(Answer):
-    """Prompt tokens that came from the prefix cache, and messages that did not fit."""
-
-    cached_tokens: int
-    dropped_messages: int | None = None
-
-
-class CompletionDetails(Answer):
-    """Tokens of an answer that were reasoning."""
-
-    reasoning_tokens: int
-
-
-class UsageObject(Answer):
-    """Token counts of one request."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: TokenDetails
-    completion_tokens_details: CompletionDetails | None = None
-
-
-class CalledFunction(Answer):
-    """A function's name, and its arguments as JSON text."""
-
-    name: str
-    arguments: str
-
-
-class CalledTool(Answer):
-    """One tool call."""
-
-    id: str
-    type: Literal["function"]
-    function: CalledFunction
-
-
-class AssistantMessage(Answer):
-    """An answer; ``content`` is null where it only calls tools."""
-
-    role: Literal["assistant"]
-    content: str | None
-    refusal: None
-    tool_calls: list[CalledTool] | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-
-
-class ChatChoice(Answer):
-    """One of the answers of a chat completion."""
-
-    index: int
-    message: AssistantMessage
-    logprobs: dict[str, Any] | None
-    finish_reason: Literal["stop", "length", "tool_calls"]
-    stop_reason: str | int | None
-
-
-class ChatCompletionObject(Answer):
-    """A whole chat completion."""
-
-    id: str
-    object: Literal["chat.completion"]
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[ChatChoice]
-    usage: UsageObject
-
-
-class TextChoice(Answer):
-    """One continuation of a prompt."""
-
-    index: int
-    text: str
-    logprobs: dict[str, Any] | None
-    finish_reason: Literal["stop", "length"]
-    stop_reason: str | int | None
-
-
-class TextCompletionObject(Answer):
-    """A whole legacy completion."""
-
-    id: str
-    object: Literal["text_completion"]
-    created: int
-    model: str
-    system_fingerprint: str
-    choices: list[TextChoice]
-    usage: UsageObject
-
-
-class RenderedPrompt(Answer):
-    """The exact prompt of a conversation."""
-
-    object: Literal["chat.completion.render"]
-    model: str
-    template: str
-    prompt: str
-    prompt_token_ids: list[int]
-    prompt_tokens: int
-    context_length: int
-    max_tokens: int
-    stop: list[str]
-    stop_token_ids: list[int]
-    dropped_messages: int
-
-
 class ModelObject(Answer):
     """A model of the registry."""
 
@@ -148,6 +42,7 @@ class ModelObject(Answer):
     owned_by: str
     description: str
     aliases: list[str]
+    kind: Literal["generate", "embedding"]
     template: str
     max_model_len: int | None
     status: Literal["unloaded", "loading", "ready", "failed"]
@@ -165,7 +60,7 @@ class Health(Answer):
     """That the server answers, and the state of each model."""
 
     status: Literal["ok"]
-    models: dict[str, str]
+    models: dict[str, Literal["unloaded", "loading", "ready", "failed"]]
 
 
 class Version(Answer):
@@ -174,6 +69,45 @@ class Version(Answer):
     version: str
 
 
+def _header(description: str, *, required: bool = False, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "required": required, "schema": schema}
+
+
+# Every header that a description may refer to.
+HEADERS: Final = {
+    "x-request-id": _header(
+        "The request's id: the caller's own X-Request-Id where it is fit for a header.",
+        required=True,
+        type="string",
+        pattern="^[!-~]{1,128}$",
+    ),
+    "openai-processing-ms": _header(
+        "Milliseconds until the status line was ready.", required=True, type="integer", minimum=0
+    ),
+    "request-id": _header(
+        "The id that Anthropic's SDKs look for; in errors the body has it too.",
+        required=True,
+        type="string",
+        pattern="^req_[0-9a-f]{32}$",
+    ),
+    "x-corral-ignored-fields": _header(
+        "Fields of the request that were not obeyed, with a comma between them.",
+        type="string",
+        minLength=1,
+    ),
+    "x-corral-dropped-messages": _header(
+        "How many messages of the conversation did not fit.", type="integer", minimum=1
+    ),
+    "retry-after": _header(
+        "Seconds after which another try makes sense.", type="integer", minimum=0
+    ),
+    "www-authenticate": _header(
+        "How to send a key.", required=True, type="string", enum=["Bearer"]
+    ),
+}
+IGNORED: Final = "x-corral-ignored-fields"
+DROPPED: Final = "x-corral-dropped-messages"
+_ERROR_HEADERS: Final = {401: "www-authenticate", 429: "retry-after", 503: "retry-after"}
 _ERRORS: Final = {
     400: "The request is wrong; the message names the field and the remedy.",
     401: "The API key is missing or unknown.",
@@ -182,26 +116,54 @@ _ERRORS: Final = {
     415: "The body is not declared as JSON.",
     429: "The server has too much to do; retry after the header's time.",
     500: "The request failed inside the server or its engine.",
-    503: "The model cannot answer now; retry after the header's time.",
+    503: "A model or the database cannot answer now; retry after the header's time, if it is sent.",
 }
 
 Responses = dict[int | str, dict[str, Any]]
 
 
-def errors(*statuses: int) -> Responses:
-    """Descriptions of the errors that an endpoint may answer with."""
-    return {status: {"model": ErrorBody, "description": _ERRORS[status]} for status in statuses}
+def refer(*headers: str) -> dict[str, Any]:
+    """Headers as a description names them: see `HEADERS`."""
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
 
 
-GENERATION_ERRORS: Final = errors(400, 401, 404, 413, 415, 429, 500, 503)
+def errors(*statuses: int, body: type[BaseModel] = ErrorBody) -> Responses:
+    """Descriptions of the errors that an endpoint may answer with.
+
+    Args:
+        statuses: Besides 401, which any may.
+        body: Their envelope.
+    """
+    return {
+        status: {
+            "model": body,
+            "description": _ERRORS[status],
+            "headers": refer(*filter(None, [_ERROR_HEADERS.get(status)])),
+        }
+        for status in (401, *statuses)
+    }
 
 
-def whole(model: type[BaseModel]) -> Responses:
-    """The description of a JSON answer."""
-    return {200: {"model": model}}
+# Of whatever has a body of JSON.
+BODY_ERRORS: Final = (400, 413, 415)
+GENERATION_ERRORS: Final = (*BODY_ERRORS, 404, 429, 500, 503)
+STORED_ERRORS: Final = (404, 503)
 
 
-def whole_or_stream(model: type[BaseModel]) -> Responses:
-    """The description of an answer that is one object or, when asked, a stream of events."""
-    stream = {"text/event-stream": {"schema": {"type": "string"}}}
-    return {200: {"model": model, "content": stream}}
+def whole(model: Any, *headers: str) -> Responses:
+    """The description of a JSON answer.
+
+    Args:
+        model: A class of answers, or a union of several.
+        headers: Names of `HEADERS` that it may have.
+    """
+    return {200: {"model": model, "headers": refer(*headers)}}
+
+
+def whole_or_stream(model: type[BaseModel], stream: Mapping[str, Any], *headers: str) -> Responses:
+    """The description of an answer that is one object or, when asked, a stream of events.
+
+    Args:
+        stream: See `answers_streams.streamed`.
+    """
+    return {200: {"model": model, "content": dict(stream), "headers": refer(*headers)}}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from server.api.schemas.common import GenerationBody
-from server.api.schemas.tools import TOOL_CHOICE_SCHEMA, tool_use
+from server.api.schemas.shapes import DescribedAs
+from server.api.schemas.shapes_chat import Conversation, ToolChoice, Tools
+from server.api.schemas.tools import tool_use
 from server.errors import InvalidRequest
 from server.generation.calls import ChatCall
 
@@ -18,15 +20,15 @@ class ChatBody(GenerationBody):
     Messages stay plain dicts: the formatter's parser knows their shapes and names the faulty part.
     """
 
-    messages: list[dict[str, Any]]
+    messages: Annotated[list[dict[str, Any]], DescribedAs(Conversation)]
     max_completion_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: Annotated[Any, WithJsonSchema(TOOL_CHOICE_SCHEMA)] = None
+    tools: Annotated[list[dict[str, Any]], DescribedAs(Tools)] | None = None
+    tool_choice: Annotated[Any, DescribedAs(ToolChoice)] = None
     parallel_tool_calls: bool | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
         None

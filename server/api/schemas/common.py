@@ -6,13 +6,15 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from server.api.schemas.shapes import AtLeastOne, DescribedAs, NotZero
+from server.api.schemas.shapes_chat import ResponseFormat, StructuredOutputs
 from server.api.schemas.structured import constraint_of
 from server.errors import InvalidRequest, UnsupportedField
 from server.generation.calls import Scheduling
-from server.generation.sampling import SamplingOverrides
+from server.generation.sampling import LONGEST_STOP, MOST_STOPS, SamplingOverrides
 
 _INT64 = 2**63
 _TOKEN_ID = re.compile(r"-?[0-9]{1,18}")
@@ -62,6 +64,8 @@ REFUSED = frozenset(_REMEDIES)
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
 BadWord = Annotated[str, Field(min_length=1, max_length=256)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+_TokenKeys = Field(json_schema_extra={"propertyNames": {"pattern": f"^{_TOKEN_ID.pattern}$"}})
 
 
 class StreamOptions(BaseModel):
@@ -86,16 +90,14 @@ def _stop_strings(value: Any) -> Any:
     raise PydanticCustomError("stop_type", "must be a string or an array of strings")
 
 
-_STOP_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "string"}},
-        {"type": "null"},
-    ]
-}
+StopString = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+StopList = Annotated[list[StopString], Field(max_length=MOST_STOPS)]
 StopStrings = Annotated[
-    tuple[str, ...], BeforeValidator(_stop_strings), WithJsonSchema(_STOP_SCHEMA)
+    tuple[str, ...],
+    BeforeValidator(_stop_strings),
+    DescribedAs(StopString | StopList | None),
 ]
+TruncatePromptTokens = Annotated[int, Field(ge=-1, lt=2**31), NotZero]
 
 
 class GenerationBody(BaseModel):
@@ -117,21 +119,21 @@ class GenerationBody(BaseModel):
     ignore_eos: bool | None = None
     stop: StopStrings = ()
     stop_token_ids: list[TokenId] | None = None
-    allowed_token_ids: list[TokenId] | None = None
+    allowed_token_ids: Annotated[list[TokenId], AtLeastOne] | None = None
     bad_words: Annotated[list[BadWord], Field(max_length=256)] | None = None
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     spaces_between_special_tokens: bool | None = None
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncate_prompt_tokens: TruncatePromptTokens | None = None
     prompt_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    response_format: dict[str, Any] | None = None
-    structured_outputs: dict[str, Any] | None = None
+    response_format: Annotated[dict[str, Any], DescribedAs(ResponseFormat)] | None = None
+    structured_outputs: Annotated[dict[str, Any], DescribedAs(StructuredOutputs)] | None = None
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
     request_id: Annotated[str, Field(pattern=r"^[\x21-\x7e]{1,128}$")] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     return_token_ids: bool | None = None
     echo: bool | None = None
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
+    logit_bias: Annotated[dict[str, Bias], _TokenKeys] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None

@@ -8,6 +8,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 
 from server.api.schemas.common import GenerationBody
 from server.api.schemas.inputs import INPUTS_SCHEMA, inputs
+from server.api.schemas.shapes import OnlyEmpty
 from server.errors import InvalidRequest, UnsupportedField
 from server.generation.calls import CompletionCall
 
@@ -22,7 +23,7 @@ class CompletionBody(GenerationBody):
     # 0 only scores the prompt.
     max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     best_of: Annotated[int, Field(ge=1, le=128)] | None = None
-    suffix: str | None = None
+    suffix: Annotated[str, OnlyEmpty] | None = None
 
     def calls(self) -> list[CompletionCall]:
         """One call a prompt, in order."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from server.api.schemas.shapes import DescribedAs
+from server.api.schemas.shapes_items import SentItem
 from server.api.schemas.stored import Metadata
 
 
@@ -20,7 +22,7 @@ class _Body(BaseModel):
 class NewConversation(_Body):
     """A conversation to be made; items stay plain, `items.read_items` knows them."""
 
-    items: list[Any] | None = None
+    items: Annotated[list[Any], DescribedAs(list[SentItem])] | None = None
     metadata: Metadata = Field(default_factory=dict)
 
 
@@ -33,4 +35,4 @@ class ChangedConversation(_Body):
 class NewItems(_Body):
     """Items to be added."""
 
-    items: list[Any]
+    items: Annotated[list[Any], DescribedAs(list[SentItem])]

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, WithJsonSchema
 
-from server.api.schemas.common import WITHOUT_EFFECT
+from server.api.schemas.common import WITHOUT_EFFECT, TruncatePromptTokens
 from server.api.schemas.inputs import INPUTS_SCHEMA, inputs
 from server.errors import InvalidRequest, UnsupportedField
 from server.generation.calls import EmbeddingCall
@@ -31,7 +31,7 @@ class EmbeddingBody(BaseModel):
     ]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    truncate_prompt_tokens: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
+    truncate_prompt_tokens: TruncatePromptTokens | None = None
     truncation_side: Literal["left", "right"] | None = None
     add_special_tokens: bool | None = None
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None

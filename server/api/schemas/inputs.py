@@ -9,13 +9,14 @@ from pydantic_core import PydanticCustomError
 
 # More are no request but an attack on the memory: each takes a kilobyte or two before it runs.
 MOST_INPUTS = 2048
-_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
+_ID = {"type": "integer", "minimum": 0, "exclusiveMaximum": 2**31}
+_IDS = {"type": "array", "items": _ID, "minItems": 1}
 INPUTS_SCHEMA: dict[str, Any] = {
     "anyOf": [
         {"type": "string"},
-        {"type": "array", "items": {"type": "string"}},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_INPUTS},
         _IDS,
-        {"type": "array", "items": _IDS},
+        {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MOST_INPUTS},
     ]
 }
 

@@ -37,7 +37,7 @@ def chat_messages(messages: Sequence[Mapping[str, Any]], system: Any) -> list[Ch
     if not messages:
         raise InvalidRequest("'messages' must hold at least one message.", param="messages")
     found: list[ChatMessage] = []
-    if system:
+    if system not in (None, "", []):
         found.append({"role": "system", "content": _texts(system, "system")})
     tool_names: dict[str, str] = {}
     for at, message in enumerate(messages):

@@ -23,6 +23,12 @@ def tool_use(tools: Sequence[Any] | None, choice: Mapping[str, Any] | None) -> T
         raise InvalidRequest(
             "'tool_choice.type' must be one of: auto, any, tool, none.", param="tool_choice.type"
         )
+    alone = (choice or {}).get("disable_parallel_tool_use")
+    if alone is not None and not isinstance(alone, bool):
+        raise InvalidRequest(
+            "'tool_choice.disable_parallel_tool_use' must be true or false.",
+            param="tool_choice.disable_parallel_tool_use",
+        )
     if not tools:
         if kind in ("any", "tool"):
             raise InvalidRequest(
@@ -39,7 +45,7 @@ def tool_use(tools: Sequence[Any] | None, choice: Mapping[str, Any] | None) -> T
         raise InvalidRequest(
             f"Two tools have the name '{names[twice]}'.", param=f"tools.{twice}.name"
         )
-    return _chosen(ToolUse(tools=parsed), kind, choice or {})
+    return _chosen(ToolUse(tools=parsed, parallel=not alone), kind, choice or {})
 
 
 def _tool(said: Any, where: str) -> Tool:
@@ -83,13 +89,6 @@ def _input_schema(said: Any, where: str) -> Mapping[str, Any]:
 
 
 def _chosen(use: ToolUse, kind: str, choice: Mapping[str, Any]) -> ToolUse:
-    alone = choice.get("disable_parallel_tool_use")
-    if alone is not None and not isinstance(alone, bool):
-        raise InvalidRequest(
-            "'tool_choice.disable_parallel_tool_use' must be true or false.",
-            param="tool_choice.disable_parallel_tool_use",
-        )
-    use = replace(use, parallel=not alone)
     if kind == "none":
         return replace(use, choice="none")
     if kind == "any":

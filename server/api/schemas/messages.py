@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
+from server.api.schemas.common import StopList
 from server.api.schemas.json_schema import checked_schema
 from server.api.schemas.message_blocks import ChatMessage, chat_messages
 from server.api.schemas.message_tools import tool_use
+from server.api.schemas.shapes import DescribedAs
+from server.api.schemas.shapes_messages import (
+    CustomTools,
+    Messages,
+    ModeChoice,
+    OutputConfig,
+    System,
+    Thinking,
+    ToolChoice,
+)
 from server.engines.base import Constraint
 from server.errors import InvalidRequest, UnsupportedField
 from server.generation.calls import ChatCall
@@ -27,13 +38,6 @@ _THINKING: Final = ("adaptive", "disabled", "enabled")
 _EFFORTS: Final = ("low", "medium", "high", "xhigh", "max")
 # Where the caller wants reasoning and does not say how much.
 _USUAL_EFFORT: Final = "medium"
-_SYSTEM_SCHEMA: Final = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "items": {"type": "object"}},
-        {"type": "null"},
-    ]
-}
 
 
 class CountTokensBody(BaseModel):
@@ -45,12 +49,12 @@ class CountTokensBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     model: Annotated[str, Field(min_length=1)]
-    messages: list[dict[str, Any]]
-    system: Annotated[Any, WithJsonSchema(_SYSTEM_SCHEMA)] = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: dict[str, Any] | None = None
-    thinking: dict[str, Any] | None = None
-    output_config: dict[str, Any] | None = None
+    messages: Annotated[list[dict[str, Any]], DescribedAs(Messages)]
+    system: Annotated[Any, DescribedAs(System)] = None
+    tools: Annotated[list[dict[str, Any]], DescribedAs(CustomTools)] | None = None
+    tool_choice: Annotated[dict[str, Any], DescribedAs(ModeChoice | ToolChoice)] | None = None
+    thinking: Annotated[dict[str, Any], DescribedAs(Thinking)] | None = None
+    output_config: Annotated[dict[str, Any], DescribedAs(OutputConfig)] | None = None
 
     def ignored_fields(self) -> list[str]:
         """Names of what is not obeyed, sorted.
@@ -109,7 +113,7 @@ class CountTokensBody(BaseModel):
         )
 
     def _sampling(self) -> SamplingOverrides:
-        return SamplingOverrides()
+        return SamplingOverrides(constraint=self._constraint())
 
     def _thinks(self) -> bool | None:
         """Whether the model is to reason; None leaves it to the model."""
@@ -131,12 +135,24 @@ class CountTokensBody(BaseModel):
             )
         return effort
 
+    def _constraint(self) -> Constraint | None:
+        said = (self.output_config or {}).get("format")
+        if said is None:
+            return None
+        if not isinstance(said, Mapping) or said.get("type") != "json_schema":
+            raise InvalidRequest(
+                "'output_config.format' must be an object of type 'json_schema'.",
+                param="output_config.format",
+            )
+        param = "output_config.format.schema"
+        return Constraint("json", checked_schema(said.get("schema"), param), param)
+
 
 class MessagesBody(CountTokensBody):
     """A request for an answer."""
 
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)]
-    stop_sequences: list[str] | None = None
+    stop_sequences: Annotated[list[str], DescribedAs(StopList)] | None = None
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -151,18 +167,6 @@ class MessagesBody(CountTokensBody):
             stop=tuple(self.stop_sequences or ()),
             constraint=self._constraint(),
         )
-
-    def _constraint(self) -> Constraint | None:
-        said = (self.output_config or {}).get("format")
-        if said is None:
-            return None
-        if not isinstance(said, Mapping) or said.get("type") != "json_schema":
-            raise InvalidRequest(
-                "'output_config.format' must be an object of type 'json_schema'.",
-                param="output_config.format",
-            )
-        param = "output_config.format.schema"
-        return Constraint("json", checked_schema(said.get("schema"), param), param)
 
 
 def _continues(messages: list[ChatMessage], where: str) -> bool:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from server.api.schemas.common import WITHOUT_EFFECT, StopStrings
 from server.api.schemas.response_tools import flat_tool_use, text_constraint
+from server.api.schemas.shapes import DescribedAs
+from server.api.schemas.shapes_items import (
+    ConversationName,
+    FlatFormat,
+    FlatToolChoice,
+    FlatTools,
+    Input,
+)
 from server.api.schemas.stored import Metadata
 from server.errors import InvalidRequest, UnsupportedField
 from server.generation.calls import ChatCall
@@ -29,6 +37,8 @@ _NOTHING_TO_INCLUDE: Final = frozenset(
 )
 # Asked for by clients that keep the conversation themselves; reasoning is sent openly instead.
 _ENCRYPTED: Final = "reasoning.encrypted_content"
+_INCLUDABLE: Final = _NOTHING_TO_INCLUDE | {LOGPROBS, _ENCRYPTED}
+Includable = Annotated[str, Field(json_schema_extra={"enum": sorted(_INCLUDABLE)})]
 _REMEDIES: Final[Mapping[str, str]] = {
     "context_management": "Use 'truncation': \"auto\".",
     "moderation": "Leave it out.",
@@ -39,8 +49,10 @@ _WITHOUT_EFFECT: Final = WITHOUT_EFFECT | {"prompt_cache_options"}
 
 def _conversation_id(value: Any) -> Any:
     """An id, or an object with one."""
+    if value is None:
+        return None
     number = value.get("id") if isinstance(value, Mapping) else value
-    if number is not None and not isinstance(number, str):
+    if not isinstance(number, str):
         raise PydanticCustomError("conversation_type", "must be an id or an object with an 'id'")
     return number
 
@@ -48,7 +60,7 @@ def _conversation_id(value: Any) -> Any:
 ConversationId = Annotated[
     str | None,
     BeforeValidator(_conversation_id),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object"}, {"type": "null"}]}),
+    DescribedAs(str | ConversationName | None),
 ]
 
 
@@ -65,7 +77,7 @@ class ReasoningOptions(_Options):
 class TextOptions(_Options):
     """``text``."""
 
-    format: dict[str, Any] | None = None
+    format: Annotated[dict[str, Any], DescribedAs(FlatFormat)] | None = None
 
 
 class ResponseStreamOptions(_Options):
@@ -83,21 +95,21 @@ class ResponseBody(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow")
 
     model: Annotated[str, Field(min_length=1)]
-    input: Annotated[Any, WithJsonSchema({"type": ["string", "array", "null"]})] = None
+    input: Annotated[Any, DescribedAs(Input)] = None
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: ConversationId = None
     truncation: Literal["auto", "disabled"] | None = None
     text: TextOptions | None = None
-    tools: list[Any] | None = None
-    tool_choice: Annotated[Any, WithJsonSchema({"type": ["string", "object", "null"]})] = None
+    tools: Annotated[list[Any], DescribedAs(FlatTools)] | None = None
+    tool_choice: Annotated[Any, DescribedAs(FlatToolChoice)] = None
     parallel_tool_calls: bool | None = None
     max_output_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    max_tool_calls: Annotated[int, Field(ge=1)] | None = None
+    max_tool_calls: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    include: list[str] | None = None
+    include: Annotated[list[str], DescribedAs(list[Includable])] | None = None
     metadata: Metadata = Field(default_factory=dict)
     store: bool | None = None
     stream: bool | None = None
@@ -193,7 +205,7 @@ class ResponseBody(BaseModel):
                 "A response with 'background': true must be stored: leave 'store' out.",
                 param="background",
             )
-        unknown = set(self.include or ()) - _NOTHING_TO_INCLUDE - {LOGPROBS, _ENCRYPTED}
+        unknown = set(self.include or ()) - _INCLUDABLE
         if unknown:
             raise InvalidRequest(
                 f"'{min(unknown)}' is nothing that 'include' can ask for.",

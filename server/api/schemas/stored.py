@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from server.api.schemas.shapes import DescribedAs
 from server.storage.items import Page, PageQuery
 
 # OpenAI's limits.
@@ -18,9 +19,8 @@ def _none_is_empty(value: Any) -> Any:
     return {} if value is None else value
 
 
-Metadata = Annotated[
-    dict[_Key, _Value], Field(max_length=_MOST_PAIRS), BeforeValidator(_none_is_empty)
-]
+_Pairs = Annotated[dict[_Key, _Value], Field(max_length=_MOST_PAIRS)]
+Metadata = Annotated[_Pairs, BeforeValidator(_none_is_empty), DescribedAs(_Pairs | None)]
 
 
 class ListQuery(BaseModel):

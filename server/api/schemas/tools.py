@@ -17,15 +17,6 @@ _MOST_VALUES: Final = 20_000
 TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 _MODES: Final = ("none", "auto", "required")
 
-# For the API's description: the checks are below, with messages that name the remedy.
-TOOL_CHOICE_SCHEMA: Final = {
-    "anyOf": [
-        {"type": "string", "enum": list(_MODES)},
-        {"type": "object", "properties": {"type": {"enum": ["function", "allowed_tools"]}}},
-        {"type": "null"},
-    ]
-}
-
 
 def tool_use(tools: Any, choice: Any, parallel: bool | None) -> ToolUse | None:
     """The tools of a request; None if there are none.
