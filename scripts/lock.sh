@@ -11,9 +11,11 @@ out=requirements
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 
-# The lock is for one platform, so its marker says nothing and is taken out of every line.
+# The lock is for one platform and for the pythons below one, so their markers say nothing and are taken
+# out of every line.
 platform="implementation_name == 'cpython' and platform_machine == 'x86_64' and sys_platform == 'linux'"
 pypy="platform_python_implementation != 'PyPy'"
+newest="python_full_version < '3.14'"
 
 # compile NAME ARGUMENTS...: resolve into requirements/NAME.txt
 compile() {
@@ -23,6 +25,7 @@ compile() {
         --no-emit-find-links --annotation-style line ${UPGRADE:+--upgrade} "$@" \
         --output-file "$out/$name.txt"
     sed -e "s/ and $pypy//" -e "s/ *; $platform//" -e "s/ and $platform//" \
+        -e "s/ *; $newest  / /;s/ and $newest  /  /;s/ *; $newest and / ; /" \
         -e 's/ *# via/  # via/' \
         -e "s|-r $tmp/dev.in|corral (dev)|" -e 's/corral (pyproject.toml)/corral/' "$out/$name.txt" >"$tmp/lock"
     {
