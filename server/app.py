@@ -75,7 +75,6 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         middleware=[
-            Middleware(RequestHeaders),
             Middleware(LastWords),
             Middleware(BodyLimit, limit=max_body_bytes),
         ],
@@ -107,7 +106,7 @@ def create_app(
     # Some clients take a base URL without /v1.
     app.include_router(versioned, include_in_schema=False)
     app.include_router(health.router)
-    return _with_cors(app)
+    return _with_cors(RequestHeaders(app))
 
 
 def _with_cors(app: ASGIApp) -> ASGIApp:

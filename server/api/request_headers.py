@@ -17,14 +17,18 @@ _FIT_FOR_A_HEADER: Final = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestHeaders:
-    """ASGI middleware: ``x-request-id``, the caller's own where it brings one."""
+    """ASGI middleware: ``x-request-id``, the caller's own where it brings one.
+
+    Around the whole application, not inside: Starlette answers what nobody expected outside of
+    all middleware.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
         began = time.perf_counter()
         given = Headers(scope=scope).get(_ID, "")
@@ -37,4 +41,4 @@ class RequestHeaders:
                 headers[_DURATION] = str(round((time.perf_counter() - began) * 1000))
             await send(message)
 
-        await self._app(scope, receive, with_headers)
+        await self.app(scope, receive, with_headers)

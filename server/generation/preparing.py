@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final
 
 from server.engines.base import GenerationRequest
+from server.errors import InvalidRequest
 from server.generation import sampling
 from server.generation.calls import ChatCall, CompletionCall, PreparedRequest, Scheduling
 from server.generation.herd import HostedModel
@@ -44,14 +45,19 @@ def fit_chat(
     call: ChatCall,
     template_kwargs: Mapping[str, Any],
 ) -> Window:
-    """The conversation rendered, as much of it as fits."""
+    """The conversation rendered, as much of it as fits.
+
+    Raises:
+        InvalidRequest: Nothing is left to continue, as where a base model is told nothing.
+        ContextLengthExceeded: It does not fit.
+    """
     context, max_tokens = model.context_length, call.sampling.max_tokens
 
     def render(kept: Sequence[Message], of: ChatCall = call) -> Prompt:
         prompt = render_chat(formatter, kept, of, template_kwargs)
         return truncated(prompt, call.scheduling, context, max_tokens)
 
-    return fit(
+    window = fit(
         messages,
         render,
         formatter.estimate_turn_tokens,
@@ -61,6 +67,9 @@ def fit_chat(
         overflow=call.overflow or model.entry.context.overflow,
         without_tools=partial(render, of=replace(call, tools=None)),
     )
+    if not window.prompt.token_ids:
+        raise InvalidRequest("The conversation is empty: say something.", param="messages")
+    return window
 
 
 def render_chat(

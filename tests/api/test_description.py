@@ -15,9 +15,9 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from server.api.description import describe_api
+from tests.support.as_described import Described
 from tests.support.messages import ask as message
-from tests.support.ranch import Ranch, chat, in_process, user
+from tests.support.ranch import Ranch, chat, error, in_process, user
 from tests.support.spelled import SpelledFormat
 from tests.support.stored import ask as response
 
@@ -36,8 +36,7 @@ def ranch(make_ranch: Callable[..., Ranch], database_url: str) -> Ranch:
 @pytest.fixture(scope="module")
 def description(model_directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What a server without keys says of itself."""
-    app: Any = Ranch(model_directory, tmp_path_factory.mktemp("cache")).app
-    return describe_api(app.app)
+    return Described(Ranch(model_directory, tmp_path_factory.mktemp("cache")).app).description
 
 
 def operations(description: Any) -> Iterator[tuple[str, Any]]:
@@ -91,6 +90,8 @@ AGREED = [
     ("chat/completions", "ChatBody", chat(logit_bias={"70": 1}), 200),
     ("chat/completions", "ChatBody", chat(logit_bias={"a": 1}), 400),
     ("chat/completions", "ChatBody", chat(logit_bias={"70": 101}), 400),
+    ("chat/completions", "ChatBody", chat(repetition_penalty=0.01), 200),
+    ("chat/completions", "ChatBody", chat(repetition_penalty=5e-324), 400),
     ("chat/completions", "ChatBody", chat(seed=2**63 - 1), 200),
     ("chat/completions", "ChatBody", chat(seed=2**63), 400),
     ("chat/completions", "ChatBody", chat(tools=[]), 400),
@@ -186,6 +187,17 @@ async def test_thoughts_alone_are_no_input(client: httpx.AsyncClient) -> None:
         "param": "input",
         "code": None,
     }
+
+
+async def test_a_base_model_that_is_told_nothing(make_ranch: Callable[..., Ranch]) -> None:
+    said = {"messages": [user("")]}
+    async with in_process(make_ranch([{"id": "base", "template": "raw"}])) as client:
+        for path in ("chat/completions", "chat/completions/render"):
+            answer = await client.post(f"/v1/{path}", json={"model": "base"} | said)
+            assert answer.status_code == 400
+            assert answer.json() == error(
+                "The conversation is empty: say something.", param="messages"
+            )
 
 
 async def test_what_a_text_does_not_need_is_named(client: httpx.AsyncClient) -> None:

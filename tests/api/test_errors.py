@@ -64,7 +64,12 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"min_p": 2}, "min_p", "invalid_value", "less than or equal to 1"),
     ({"presence_penalty": 2.1}, "presence_penalty", "invalid_value", "2"),
     ({"frequency_penalty": []}, "frequency_penalty", "invalid_type", "number"),
-    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value", "greater than 0"),
+    (
+        {"repetition_penalty": 0},
+        "repetition_penalty",
+        "invalid_value",
+        "greater than or equal to 0.01",
+    ),
     ({"seed": 2**63}, "seed", "invalid_value", "less than 9223372036854775808"),
     ({"seed": "1"}, "seed", "invalid_type", "integer"),
     ({"seed": 10**30}, "seed", "invalid_type", "integer"),
@@ -199,9 +204,11 @@ async def test_an_unexpected_error_tells_nothing(
         raise ZeroDivisionError("secret")
 
     monkeypatch.setattr(ranch.herd, "resolve", fail)
-    answer = await client.post(CHAT, json=chat(), headers={"origin": "http://x"})
+    headers = {"origin": "http://x", "x-request-id": "abc-1"}
+    answer = await client.post(CHAT, json=chat(), headers=headers)
     assert answer.status_code == 500
     assert answer.json() == error("The server had an internal error.", kind="server_error")
+    assert answer.headers["x-request-id"] == "abc-1"
     assert answer.headers["access-control-allow-origin"] == "*"
 
 

@@ -60,14 +60,14 @@ _BEYOND_A_SCHEMA: Final = re.compile(
     # The caller wants no field that means nothing.
     r"|leave strict mode"
     # The model, its tokens and its template.
-    r"|outside the model's vocabulary|The prompt is empty|must not be or hold an empty text"
+    r"|outside the model's vocabulary|(prompt|conversation) is empty|not be or hold an empty text"
     r"|'continue_final_message' needs a last message|The chat template failed"
     r"|maximum context length|makes no embeddings|turns text into embeddings"
     # What is stored, and what is not.
     r"|There is no item|already has an item|Duplicate item found|Item with id .* not found"
     r"|Previous response with id|Only responses with 'background'|Cannot cancel a response that is"
-    # A JSON schema or grammar of the caller's that is none.
-    r"|is no valid JSON schema|is not valid JSON",
+    # A JSON schema or grammar of the caller's that is none, or that nothing fits.
+    r"|is no valid JSON schema|is not valid JSON|cannot be compiled|cannot be kept to by this",
     re.DOTALL,
 )
 
@@ -115,6 +115,8 @@ def _settle(path: str, body: dict[str, Any]) -> None:
         _settle_response(body)
     for name in [name for name in body if _is_alone(name, body)]:
         del body[name]
+    if body.keys() & {"response_format", "structured_outputs", "tools"}:
+        body.pop("allowed_token_ids", None)  # of which no such answer could be made
     if body.get("structured_outputs"):
         body["structured_outputs"] = {"choice": ["yes", "no"]}
     if "best_of" in body:

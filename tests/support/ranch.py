@@ -25,9 +25,11 @@ from server.prompts.catalog import FORMATS
 from server.registry.progress import NullProgress
 from server.registry.schema import TEMPLATES_CONTEXT, Registry
 from server.registry.sources import ModelStore
+from tests.support.as_described import Described
 from tests.unit.prompts.support_tokenizers import CHATML_SPECIALS, byte_level, write_model
 from tests.unit.registry.conftest import CONFIG, safetensors_bytes
 
+_DESCRIBED: Described | None = None
 CONTEXT = 2048
 # 3 special tokens, 256 bytes, 5 merges.
 VOCABULARY = 264
@@ -181,13 +183,24 @@ async def lifespan(app: ASGIApp) -> AsyncGenerator[None, None]:
 
 @asynccontextmanager
 async def in_process(ranch: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
-    """A client that calls the app without sockets."""
+    """A client without sockets, which compares every answer with the API's description."""
     transport = httpx.ASGITransport(ranch.app, raise_app_exceptions=False)
+    hooks = {"response": [_described(ranch.app).check]}
     async with (
         lifespan(ranch.app),
-        httpx.AsyncClient(transport=transport, base_url="http://corral") as client,
+        httpx.AsyncClient(
+            transport=transport, base_url="http://corral", event_hooks=hooks
+        ) as client,
     ):
         yield client
+
+
+def _described(app: ASGIApp) -> Described:
+    """The description of any server: made once, because it takes a while."""
+    global _DESCRIBED
+    if _DESCRIBED is None:
+        _DESCRIBED = Described(app)
+    return _DESCRIBED
 
 
 @asynccontextmanager

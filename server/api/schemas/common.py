@@ -97,6 +97,8 @@ StopStrings = Annotated[
     BeforeValidator(_stop_strings),
     DescribedAs(StopString | StopList | None),
 ]
+# Scores are divided by it: much less would make infinities of them.
+RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10, allow_inf_nan=False)]
 TruncatePromptTokens = Annotated[int, Field(ge=-1, lt=2**31), NotZero]
 
 
@@ -112,7 +114,7 @@ class GenerationBody(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    repetition_penalty: RepetitionPenalty | None = None
     seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
     max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None

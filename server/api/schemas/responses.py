@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from server.api.schemas.common import WITHOUT_EFFECT, StopStrings
+from server.api.schemas.common import WITHOUT_EFFECT, RepetitionPenalty, StopStrings
 from server.api.schemas.response_tools import flat_tool_use, text_constraint
 from server.api.schemas.shapes import DescribedAs
 from server.api.schemas.shapes_items import (
@@ -125,7 +125,7 @@ class ResponseBody(BaseModel):
     min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    repetition_penalty: RepetitionPenalty | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopStrings = ()
 
