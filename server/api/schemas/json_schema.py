@@ -43,7 +43,13 @@ _ALIASES: Final = {
 }
 
 
-class _Keywords(msgspec.Struct, rename=_ALIASES):
+def _keyword(field: str) -> str:
+    """JSON Schema's spelling of a field: ``min_items`` is ``minItems``."""
+    first, *others = _ALIASES.get(field, field).split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+class _Keywords(msgspec.Struct, rename=_keyword):
     """The keywords of JSON Schema 2020-12 with the types of their values; others are let be."""
 
     type: _Type | Annotated[list[_Type], msgspec.Meta(min_length=1, max_length=7)] | _Unset = UNSET
@@ -52,37 +58,37 @@ class _Keywords(msgspec.Struct, rename=_ALIASES):
     definitions: _Named | _Unset = UNSET
     defs: _Named | _Unset = UNSET
     properties: _Named | _Unset = UNSET
-    patternProperties: _Named | _Unset = UNSET  # noqa: N815
-    dependentSchemas: _Named | _Unset = UNSET  # noqa: N815
-    additionalProperties: _Any | _Unset = UNSET  # noqa: N815
-    unevaluatedProperties: _Any | _Unset = UNSET  # noqa: N815
-    propertyNames: _Any | _Unset = UNSET  # noqa: N815
+    pattern_properties: _Named | _Unset = UNSET
+    dependent_schemas: _Named | _Unset = UNSET
+    additional_properties: _Any | _Unset = UNSET
+    unevaluated_properties: _Any | _Unset = UNSET
+    property_names: _Any | _Unset = UNSET
     items: _Any | _Unset = UNSET
-    unevaluatedItems: _Any | _Unset = UNSET  # noqa: N815
+    unevaluated_items: _Any | _Unset = UNSET
     contains: _Any | _Unset = UNSET
     not_: _Any | _Unset = UNSET
     if_: _Any | _Unset = UNSET
     then: _Any | _Unset = UNSET
     else_: _Any | _Unset = UNSET
-    prefixItems: _Several | _Unset = UNSET  # noqa: N815
-    anyOf: _Several | _Unset = UNSET  # noqa: N815
-    oneOf: _Several | _Unset = UNSET  # noqa: N815
-    allOf: _Several | _Unset = UNSET  # noqa: N815
+    prefix_items: _Several | _Unset = UNSET
+    any_of: _Several | _Unset = UNSET
+    one_of: _Several | _Unset = UNSET
+    all_of: _Several | _Unset = UNSET
     required: list[str] | _Unset = UNSET
-    minProperties: _Count | _Unset = UNSET  # noqa: N815
-    maxProperties: _Count | _Unset = UNSET  # noqa: N815
-    minItems: _Items | _Unset = UNSET  # noqa: N815
-    maxItems: _Items | _Unset = UNSET  # noqa: N815
-    minLength: _Count | _Unset = UNSET  # noqa: N815
-    maxLength: _Count | _Unset = UNSET  # noqa: N815
-    uniqueItems: bool | _Unset = UNSET  # noqa: N815
+    min_properties: _Count | _Unset = UNSET
+    max_properties: _Count | _Unset = UNSET
+    min_items: _Items | _Unset = UNSET
+    max_items: _Items | _Unset = UNSET
+    min_length: _Count | _Unset = UNSET
+    max_length: _Count | _Unset = UNSET
+    unique_items: bool | _Unset = UNSET
     pattern: Annotated[str, msgspec.Meta(max_length=_LONGEST_PATTERN)] | _Unset = UNSET
     format: str | _Unset = UNSET
     minimum: _Number | _Unset = UNSET
     maximum: _Number | _Unset = UNSET
-    exclusiveMinimum: _Number | _Unset = UNSET  # noqa: N815
-    exclusiveMaximum: _Number | _Unset = UNSET  # noqa: N815
-    multipleOf: _Number | _Unset = UNSET  # noqa: N815
+    exclusive_minimum: _Number | _Unset = UNSET
+    exclusive_maximum: _Number | _Unset = UNSET
+    multiple_of: _Number | _Unset = UNSET
 
 
 _Any: TypeAlias = _Keywords | bool
