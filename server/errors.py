@@ -215,7 +215,16 @@ class EngineDied(CorralError):
 
 
 class StorageFailed(CorralError):
-    """The database cannot be read or written now; what needs none goes on."""
+    """The database cannot be read or written now; what needs none goes on.
+
+    Args:
+        what: Why, in a sentence.
+        advice: What the caller can do about it, or "".
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what} {advice}".rstrip())
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)
