@@ -21,6 +21,8 @@ from server.registry.yaml_tree import Location, YamlMistakeError, YamlTree
 
 _WHOLE_FILE = "file"
 _WHOLE_ENTRY = "entry"
+# Errors of what entries are to each other.
+_ABOUT_ALL = ("duplicate_names", "bases")
 
 
 def load_registry(path: Path, *, known_templates: Collection[str] | None = None) -> Registry:
@@ -49,7 +51,7 @@ def load_registry(path: Path, *, known_templates: Collection[str] | None = None)
     except ValidationError as error:
         for details in error.errors():
             # What entries are to each other is looked at above already, with the lines.
-            if details["type"] not in ("duplicate_names", "bases"):
+            if details["type"] not in _ABOUT_ALL:
                 spot, field, message = explain(details)
                 problems.append((tree.line(spot), _dotted(field), message))
     if registry is None or problems:
@@ -83,13 +85,18 @@ def extend_registry(
     for clash in name_clashes(names):
         spot = "id" if clash.position == 0 else f"aliases.{clash.position - 1}"
         problems.append(_problem_of(entries[clash.model - count], spot, _of_whom(clash, names)))
+    said = [*(m.model_dump(exclude_unset=True) for m in registry.models), *entries]
+    problems += [
+        _problem_of(entries[mistake.model - count], mistake.field, mistake.message)
+        for mistake in base_mistakes(said)
+    ]
     try:
         extended = Registry.model_validate(
             dict(registry) | {"models": models}, context={TEMPLATES_CONTEXT: known_templates}
         )
     except ValidationError as error:
         for details in error.errors():
-            if details["type"] != "duplicate_names":
+            if details["type"] not in _ABOUT_ALL:
                 _, (_, number, *field), message = explain(details)
                 where = ".".join(map(str, field)) or _WHOLE_ENTRY
                 problems.append(_problem_of(entries[int(number) - count], where, message))

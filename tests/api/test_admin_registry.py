@@ -235,7 +235,8 @@ async def test_a_bad_file_is_refused_whole(farm: Farm) -> None:
             {
                 "where": f"{farm.registry}:2",
                 "field": "models.0.source",
-                "message": "is required: one of directory, hub, package",
+                "message": "is required: one of directory, hub, package; or 'base' and 'adapter' "
+                "for an adapter",
             },
             {
                 "where": f"{farm.registry}:3",

@@ -77,6 +77,35 @@ def test_every_mistake_of_every_entry(registry: Registry) -> None:
     ]
 
 
+def test_adapters_of_what_is_there(registry: Registry) -> None:
+    adapter = {"directory": "lora"}
+    entries: list[dict[str, Any]] = [
+        {"id": "two", "base": "one", "adapter": adapter},
+        {"id": "three", "source": {"hub": "a/b"}, "engine": {"threads": 2}},
+        {"id": "four", "base": "three", "adapter": adapter},
+    ]
+    extended = extend_registry(registry, entries, FOLDER, known_templates=KNOWN)
+    _, two, three, four = extended.models
+    assert (two.source, two.adapter) == (
+        registry.models[0].source,
+        DirectorySource(directory=Path("/srv/models/lora")),
+    )
+    assert (four.source, four.engine) == (three.source, three.engine)
+    # Adapters of adapters that were added before, and of nothing.
+    assert problems(
+        extended,
+        {"id": "five", "base": "two", "adapter": adapter},
+        {"id": "six", "base": "nine", "adapter": adapter, "source": {"hub": "a/b"}},
+        {"id": "seven", "base": "uno"},
+    ) == [
+        Problem("five", "base", "'two' is an adapter itself; name an entry with a source"),
+        Problem("six", "source", "is that of its base 'nine'; leave it out"),
+        Problem("six", "base", "unknown model 'nine' (known: one, six, three)"),
+        Problem("seven", "adapter", "is required beside 'base': one of directory, hub, package"),
+        Problem("seven", "base", "'uno' is another name of 'one'; write that"),
+    ]
+
+
 def test_templates_may_be_left_unchecked(registry: Registry) -> None:
     entry = {"id": "two", "source": {"hub": "a/b"}, "template": "anything"}
     assert extend_registry(registry, [entry], FOLDER).models[1].template == "anything"
