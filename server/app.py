@@ -24,7 +24,7 @@ from server.api import (
     models,
     tokenize,
 )
-from server.api.admin import events, registry, routes
+from server.api.admin import adapters, events, registry, routes
 from server.api.admin.desk import Desk
 from server.api.admin.options import AdminOptions
 from server.api.auth import KeyRing, require_key
@@ -112,6 +112,7 @@ def _include_routes(app: FastAPI) -> None:
         conversations,
         models,
         tokenize,
+        adapters,
     ):
         versioned.include_router(module.router)
     app.include_router(versioned, prefix="/v1")

@@ -9,6 +9,7 @@ The tree::
     │   ├── UnsupportedField        a field of the API that this server does not obey
     │   └── ContextLengthExceeded   prompt + completion do not fit the model's context
     ├── ModelNotFound               no registry entry has this id or alias
+    ├── AdapterNotFound             there is no adapter where, or of the name that, somebody says
     ├── ObjectNotFound              nothing of this id is stored for the caller
     ├── ModelUnavailable            the model exists but cannot answer now
     │   ├── ModelLoading            it is still being loaded
@@ -116,6 +117,10 @@ class ModelNotFound(CorralError):
             "GET /v1/models lists the models of this server."
         )
         self.model = model
+
+
+class AdapterNotFound(CorralError):
+    """An operator named an adapter that is not there."""
 
 
 class ObjectNotFound(CorralError):

@@ -43,6 +43,7 @@ _TRANSLATIONS = (
     _Translation(errors.InvalidRequest, 400, INVALID_REQUEST),
     _Translation(errors.RegistryError, 400, INVALID_REQUEST, "registry_invalid"),
     _Translation(errors.ModelNotFound, 404, INVALID_REQUEST, "model_not_found", "model"),
+    _Translation(errors.AdapterNotFound, 404, INVALID_REQUEST, "adapter_not_found"),
     _Translation(errors.ObjectNotFound, 404, INVALID_REQUEST),
     _Translation(errors.Overloaded, 429, "rate_limit_error", "server_overloaded"),
     _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),

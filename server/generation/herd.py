@@ -125,6 +125,23 @@ class Herd:
                 found.append(Unfit(tuple(entry.id for entry in entries), str(error)))
         return found
 
+    async def check_adapter(self, registry: Registry, name: str) -> None:
+        """Bring the adapter of an entry that is not served yet, and hold it against its base.
+
+        Nothing is done while the base itself is yet to be fetched, which may take hours.
+
+        Args:
+            registry: Has the entry.
+            name: Its id.
+
+        Raises:
+            AdapterFailed: It cannot be used.
+        """
+        entry = registry.resolve(name)
+        files = self._weights_of(entry.engine_key, entry)
+        if files.known is not None:
+            await HostedAdapter(entry, self._store.adapters, self._progress, files.directory).find()
+
     async def close(self) -> None:
         """Stop every engine."""
         for group in self._groups.values():

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, repeat
 from pathlib import Path
 from typing import Any, Final
@@ -26,9 +25,10 @@ from server.errors import (
     StorageFailed,
 )
 from server.generation.herd import Changes, Herd
+from server.generation.merging import SetAside, extended, merged
 from server.generation.operating import Operator
 from server.prompts.catalog import FORMATS
-from server.registry.loader import extend_registry, load_registry
+from server.registry.loader import load_registry
 from server.registry.schema import ModelEntry, Registry
 from server.storage import AddedEntries, AddedEntry
 
@@ -37,21 +37,6 @@ log = structlog.get_logger(__name__)
 # Between attempts to read the database.
 _PAUSES_S: Final = (2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
 _UNCHANGED: Final = "Nothing was changed."
-
-
-@dataclass(frozen=True, slots=True)
-class SetAside:
-    """An added entry that is not served.
-
-    Args:
-        id: The model's.
-        created_at: Unix time at which it was added.
-        reason: What keeps it from being served.
-    """
-
-    id: str
-    created_at: int
-    reason: str
 
 
 class RegistryKeeper:
@@ -128,18 +113,33 @@ class RegistryKeeper:
             StorageFailed: It cannot be kept.
         """
         async with self._one_at_a_time:
-            number = str(entry.get("id"))
-            known = self._added.get(number)
-            self._refuse_taken(number, added=known is not None, replace=replace)
-            new = AddedEntry(number, known.created_at if known else int(time.time()), dict(entry))
-            added = {**self._added, number: new}
-            await self._refuse_wrong(added, number)
+            new, added = self._with(entry, replace=replace)
+            await self._refuse_wrong(added, new.id)
             try:
                 await self._store.put(self._name, new)
             except StorageFailed as error:
                 raise StorageFailed(error.what, _UNCHANGED) from error
             await self._serve(self._file, added)
-            return self._herd.registry.resolve(number)
+            return self._herd.registry.resolve(new.id)
+
+    async def check_adapter(self, entry: Mapping[str, Any], *, replace: bool = False) -> None:
+        """Find out whether an adapter could be served; brings its files.
+
+        Args:
+            entry: See `add`.
+            replace: See `add`.
+
+        Raises:
+            InvalidRequest, RegistryError: See `add`.
+            AdapterFailed: Its files cannot be had, or do not fit the base.
+        """
+        new, added = self._with(entry, replace=replace)
+        registry = await self._refuse_wrong(added, new.id)
+        await self._herd.check_adapter(registry, new.id)
+
+    def added_entry(self, number: str) -> AddedEntry | None:
+        """What was added under this id, whether it is served or not."""
+        return self._added.get(number)
 
     async def remove(self, number: str) -> None:
         """Serve an added entry no longer; requests under way are finished.
@@ -169,6 +169,11 @@ class RegistryKeeper:
     def is_added(self, number: str) -> bool:
         """Whether a model that is served was added by the API."""
         return number in self._added and number not in {entry.id for entry in self._file.models}
+
+    @property
+    def _folder(self) -> Path:
+        """Where relative directories of added entries start."""
+        return Path.cwd() if self._path is None else self._path.parent
 
     @property
     def _name(self) -> str:
@@ -203,7 +208,7 @@ class RegistryKeeper:
         Raises:
             RegistryError: See `_serve`.
         """
-        registry, aside = await asyncio.to_thread(self._merged, file, added)
+        registry, aside = await asyncio.to_thread(merged, file, added.values(), self._folder)
         unfit = await self._herd.unfit(registry)
         foreign = {entry.id for entry in file.models}
         blamed = {
@@ -237,26 +242,19 @@ class RegistryKeeper:
             if entry not in self.set_aside:
                 log.warning("an added model is set aside", model=entry.id, reason=entry.reason)
 
-    def _merged(
-        self, file: Registry, added: Mapping[str, AddedEntry]
-    ) -> tuple[Registry, list[SetAside]]:
-        """The file's entries with the added ones that fit behind them, and those that do not."""
-        try:  # all at once, as nearly always
-            return self._extended(file, list(added.values())), []
-        except RegistryError:
-            registry, aside = file, []
-            for entry in added.values():
-                try:
-                    registry = self._extended(registry, [entry])
-                except RegistryError as error:
-                    reasons = "; ".join(f"{p.field}: {p.message}" for p in error.problems)
-                    aside.append(SetAside(entry.id, entry.created_at, reasons))
-            return registry, aside
+    def _with(
+        self, entry: Mapping[str, Any], *, replace: bool
+    ) -> tuple[AddedEntry, Mapping[str, AddedEntry]]:
+        """An entry that is to be added, and all of them with it.
 
-    def _extended(self, registry: Registry, added: Sequence[AddedEntry]) -> Registry:
-        folder = Path.cwd() if self._path is None else self._path.parent
-        entries = [entry.entry for entry in added]
-        return extend_registry(registry, entries, folder, known_templates=FORMATS)
+        Raises:
+            InvalidRequest: There is one of this id already.
+        """
+        number = str(entry.get("id"))
+        known = self._added.get(number)
+        self._refuse_taken(number, added=known is not None, replace=replace)
+        new = AddedEntry(number, known.created_at if known else int(time.time()), dict(entry))
+        return new, {**self._added, number: new}
 
     def _refuse_taken(self, number: str, *, added: bool, replace: bool) -> None:
         if added and replace:
@@ -267,15 +265,19 @@ class RegistryKeeper:
                 f"There is a model '{number}' already: it {where}.", param="id", code="model_exists"
             )
 
-    async def _refuse_wrong(self, added: Mapping[str, AddedEntry], number: str) -> None:
-        """Raise what keeps one entry from being served, which is not served yet."""
+    async def _refuse_wrong(self, added: Mapping[str, AddedEntry], number: str) -> Registry:
+        """The registry with an entry that is not served yet.
+
+        Raises:
+            RegistryError: It cannot be served.
+        """
         registry, aside = await self._fitting(self._file, added)
         reason = next((entry.reason for entry in aside if entry.id == number), None)
         if reason is None:
-            return
+            return registry
         # Every mistake by its field, where it is one of the entry's own.
         others = [added[model.id] for model in registry.models if self.is_added(model.id)]
-        await asyncio.to_thread(self._extended, self._file, [*others, added[number]])
+        await asyncio.to_thread(extended, self._file, [*others, added[number]], self._folder)
         raise RegistryError([Problem(number, "engine", reason)])
 
     async def _orphans(self, added: Mapping[str, AddedEntry]) -> list[str]:

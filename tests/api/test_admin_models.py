@@ -34,7 +34,10 @@ HOSTED = [
         "aliases": ["org/tiny-chat"],
         "description": "A test.",
         "kind": "generate",
+        "base": None,
         "load": "startup",
+        "status": "ready",
+        "detail": None,
         "added": False,
     },
     {
@@ -42,7 +45,10 @@ HOSTED = [
         "aliases": [],
         "description": "",
         "kind": "generate",
+        "base": None,
         "load": "on_demand",
+        "status": "ready",
+        "detail": None,
         "added": False,
     },
 ]
@@ -121,7 +127,10 @@ async def test_every_engine_with_its_models(ranch: Ranch, client: httpx.AsyncCli
 
 
 @pytest.mark.parametrize("name", ["tiny", "org/tiny-chat", "org%2Ftiny-chat", "raw"])
-async def test_one_engine_by_any_of_its_names(name: str, client: httpx.AsyncClient) -> None:
+async def test_one_engine_by_any_of_its_names(
+    name: str, ranch: Ranch, client: httpx.AsyncClient
+) -> None:
+    await until(lambda: status(ranch, "tiny") == "ready")
     body = (await client.get(f"/admin/models/{name}")).json()
     assert (body["id"], body["models"]) == ("tiny", HOSTED)
 

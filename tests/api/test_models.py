@@ -86,6 +86,8 @@ async def test_version_and_description(client: httpx.AsyncClient) -> None:
         "/admin/models/{model}/logs",
         "/admin/models/{model}/{action}",
         "/admin/reload",
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
     }
     chat_body = description["components"]["schemas"]["ChatBody"]["properties"]
     assert chat_body["stop"]["anyOf"] == [

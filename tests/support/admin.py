@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,11 @@ class Farm:
 
     def write(self, *models: Mapping[str, Any]) -> None:
         """Write the registry file; entries without ``source`` get the model's folder."""
-        self.registry.write_text(json.dumps({"models": [*map(self.entry, models)]}))
+        self.write_whole([*map(self.entry, models)])
+
+    def write_whole(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write the registry file with these entries as they are."""
+        self.registry.write_text(json.dumps({"models": entries}))
 
     def entry(self, model: Mapping[str, Any]) -> dict[str, Any]:
         """A whole entry."""

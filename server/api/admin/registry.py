@@ -28,6 +28,7 @@ _ADDED: Responses = {201: {"model": EngineObject, "description": "It is served."
 
 @router.post(
     "/reload",
+    response_model=None,
     responses=whole(ChangesObject) | errors(400),
     dependencies=[Depends(require_json_if_any)],
 )
@@ -49,6 +50,7 @@ async def reload(desk: AtDesk) -> dict[str, Any]:
 
 @router.post(
     "/models",
+    response_model=None,
     responses=_ADDED | errors(400, 415, 503),
     status_code=201,
     dependencies=[Depends(require_json)],
@@ -64,7 +66,11 @@ async def add_model(desk: AtDesk, entry: dict[str, Any], replace: bool = False) 
     return JSONResponse(body, 201)
 
 
-@router.delete("/models/{model:path}", responses=whole(DeletedModel) | errors(400, 404, 503))
+@router.delete(
+    "/models/{model:path}",
+    response_model=None,
+    responses=whole(DeletedModel) | errors(400, 404, 503),
+)
 async def delete_model(desk: AtDesk, model: str) -> dict[str, Any]:
     """Serve an added model no longer; its requests under way are finished.
 

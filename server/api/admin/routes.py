@@ -44,20 +44,25 @@ async def require_json_if_any(request: Request) -> None:
         await require_json(request)
 
 
-@router.get("/models", responses=whole(EngineList))
+@router.get("/models", response_model=None, responses=whole(EngineList))
 async def list_engines(desk: AtDesk) -> dict[str, Any]:
     """Every engine with its models: state, memory, requests, speed."""
     measured = await measure(desk.meter, desk.herd.engines())
     return engine_list(desk.herd, desk.keeper, measured)
 
 
-@router.get("/memory", responses=whole(MemoryObject))
+@router.get("/memory", response_model=None, responses=whole(MemoryObject))
 async def get_memory(desk: AtDesk) -> dict[str, Any]:
     """What engines may hold of each device, and which engine holds what."""
     return memory_body(desk.herd)
 
 
-@router.get("/models/{model:path}/logs", responses=_LOG | errors(400, 404), response_class=Response)
+@router.get(
+    "/models/{model:path}/logs",
+    response_model=None,
+    responses=_LOG | errors(400, 404),
+    response_class=Response,
+)
 async def get_log(
     model: str,
     desk: AtDesk,
@@ -82,7 +87,9 @@ async def get_log(
     return Response(await asyncio.to_thread(tail, path, lines), media_type=_PLAIN)
 
 
-@router.get("/models/{model:path}", responses=whole(EngineObject) | errors(404))
+@router.get(
+    "/models/{model:path}", response_model=None, responses=whole(EngineObject) | errors(404)
+)
 async def get_engine(model: str, desk: AtDesk) -> dict[str, Any]:
     """The engine of one model, by the model's id or alias."""
     return await _engine(desk, model)
@@ -90,6 +97,7 @@ async def get_engine(model: str, desk: AtDesk) -> dict[str, Any]:
 
 @router.post(
     "/models/{model:path}/{action}",
+    response_model=None,
     responses=whole(EngineObject) | _BEGUN | errors(400, 404, 415, 503),
     dependencies=[Depends(require_json_if_any)],
 )

@@ -116,13 +116,16 @@ def _held(meter: Meter, tenure: Tenure) -> dict[str, int]:
 
 
 def _hosted(model: HostedModel, keeper: RegistryKeeper) -> dict[str, Any]:
-    entry = model.entry
+    entry, state = model.entry, model.state
     return {
         "id": entry.id,
         "aliases": entry.aliases,
         "description": entry.description,
         "kind": entry.kind,
+        "base": entry.base,
         "load": entry.load,
+        "status": state.status,
+        "detail": state.detail or None,
         "added": keeper.is_added(entry.id),
     }
 

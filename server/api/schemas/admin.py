@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.schemas.answers import Answer
 from server.engines.slot import Status
+from server.errors import UnsupportedField
 
 Action = Literal["load", "unload", "sleep", "wake", "restart", "pin", "unpin"]
 
@@ -90,7 +91,12 @@ class HostedObject(Answer):
     aliases: list[str]
     description: str
     kind: str
+    base: str | None
+    """What it is an adapter of."""
     load: str
+    status: Status
+    """Its engine's, unless its own adapter cannot be used."""
+    detail: str | None
     added: bool
     """By the admin API; the others stand in the registry file."""
 
@@ -194,6 +200,23 @@ class LoadAdapterBody(BaseModel):
     """Id or alias of the model that the adapter was trained on."""
     base_model_name: str | None = None
     """The same, as vLLM names it elsewhere."""
+    is_3d_lora_weight: bool = False
+    """vLLM's, for the weights of mixtures of experts in one piece, which are not served."""
+
+    def ignored_fields(self) -> list[str]:
+        """Names nobody knows, sorted.
+
+        Raises:
+            UnsupportedField: What would change how the adapter is read is not obeyed.
+        """
+        if self.is_3d_lora_weight:
+            raise UnsupportedField(
+                "'is_3d_lora_weight' is not supported by this server: adapters change linear "
+                "layers.",
+                param="is_3d_lora_weight",
+                code="unsupported_parameter",
+            )
+        return sorted(self.model_extra or ())
 
 
 class UnloadAdapterBody(BaseModel):
