@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterable
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -26,14 +24,17 @@ from server.api import (
     models,
     tokenize,
 )
+from server.api.admin import adapters, events, registry, routes
+from server.api.admin.desk import Desk
+from server.api.admin.options import AdminOptions
 from server.api.auth import KeyRing, require_key
 from server.api.body_limit import BodyLimit
+from server.api.cross_origin import CrossOrigin
 from server.api.event_stream import ClientLeft
 from server.api.last_words import LastWords
 from server.api.request_headers import RequestHeaders
 from server.api.responses import routes as responses
 from server.api.responses.background import BackgroundRuns
-from server.errors import StorageFailed
 from server.generation.herd import Herd
 from server.generation.service import GenerationService
 from server.storage import Storage
@@ -51,6 +52,7 @@ def create_app(
     max_body_bytes: int = 32 << 20,
     strict: bool = False,
     database_url: str | None = None,
+    admin: AdminOptions | None = None,
 ) -> ASGIApp:
     """The server as an ASGI application; its lifespan loads and stops the engines.
 
@@ -61,7 +63,8 @@ def create_app(
         max_running: Requests under way at once.
         max_body_bytes: Largest request body.
         strict: Refuse requests with fields that nobody knows, unless they say ``?strict=false``.
-        database_url: Where responses and conversations are kept; None keeps none.
+        database_url: Where responses, conversations and added models are kept; None keeps none.
+        admin: Who may operate the server, and what it tells them; by default nobody may.
     """
     app = FastAPI(
         title="Corral",
@@ -79,17 +82,26 @@ def create_app(
             Middleware(BodyLimit, limit=max_body_bytes),
         ],
     )
-    app.state.keys = KeyRing(keys)
+    admin = admin or AdminOptions()
+    accepted = [*keys]
+    # Admin keys open the API too; without API keys it is open to everybody.
+    app.state.keys = KeyRing([*accepted, *admin.keys] if accepted else ())
     app.state.herd = herd
     app.state.strict = strict
     app.state.service = GenerationService(
         herd, load_wait_seconds=load_wait_seconds, max_running=max_running
     )
     app.state.storage = Storage(database_url)
+    app.state.desk = Desk(herd, app.state.storage.added_entries, admin, app.state.keys)
     app.state.background = BackgroundRuns(app.state.service, app.state.storage, most=max_running)
     app.state.started = int(time.time())
     error_handlers.install(app)
     app.add_exception_handler(ClientLeft, _client_left)
+    _include_routes(app)
+    return CrossOrigin(RequestHeaders(app))
+
+
+def _include_routes(app: FastAPI) -> None:
     versioned = APIRouter()
     for module in (
         chat,
@@ -100,26 +112,16 @@ def create_app(
         conversations,
         models,
         tokenize,
+        adapters,
     ):
         versioned.include_router(module.router)
     app.include_router(versioned, prefix="/v1")
     # Some clients take a base URL without /v1.
     app.include_router(versioned, include_in_schema=False)
     app.include_router(health.router)
-    return _with_cors(RequestHeaders(app))
-
-
-def _with_cors(app: ASGIApp) -> ASGIApp:
-    """Outside of everything, so that errors of every kind carry CORS headers too."""
-    return CORSMiddleware(
-        app,
-        allow_origins=["*"],
-        allow_methods=["*"],
-        # Reflects whatever a preflight asks for: the SDKs send x-stainless-* headers.
-        allow_headers=["*"],
-        expose_headers=["*"],
-        max_age=86_400,
-    )
+    # In this order: what is more special comes first.
+    for part in (events, registry, routes):
+        app.include_router(part.router, prefix="/admin")
 
 
 @contextlib.asynccontextmanager
@@ -127,21 +129,15 @@ async def _lifespan(app: FastAPI) -> AsyncGenerator[None, None]:
     herd: Herd = app.state.herd
     storage: Storage = app.state.storage
     herd.load_at_startup()
-    opening = asyncio.create_task(_open(storage))
+    desk: Desk = app.state.desk
+    await desk.open()
     try:
         yield
     finally:
+        await desk.close()
         await app.state.background.close()
-        opening.cancel()
-        await asyncio.gather(opening, return_exceptions=True)
         await herd.close()
         await storage.database.close()
-
-
-async def _open(storage: Storage) -> None:
-    # A broken database stops nothing: it has been logged, and requests that need it are told.
-    with contextlib.suppress(StorageFailed):
-        await storage.database.open()
 
 
 async def _client_left(_: Request, __: Exception) -> Response:

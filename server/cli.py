@@ -1,8 +1,8 @@
 """``corral``: the command line. It parses, calls, and maps errors to exit codes; no logic.
 
 Exit codes: 0 done, 1 something is wrong with what was looked at, 2 wrong usage or a bad setting,
-65 wrong input, 69 port taken or no engine, 73 a folder cannot be written, 78 wrong configuration,
-130 Ctrl-C.
+65 wrong input, 69 port taken, no engine or no server, 73 a folder cannot be written, 77 no
+permission, 78 wrong configuration, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 from typer.core import TyperGroup
 
-from server import __version__
+from server import __version__, cli_running
 from server.console import board, err, out
 from server.errors import CorralError, InvalidRequest, ModelNotFound, RegistryError
 from server.settings import SettingsError, read_settings
@@ -107,6 +107,20 @@ def serve(  # noqa: PLR0913 - one a flag
     allow_no_key: Annotated[
         bool | None,
         typer.Option("--allow-no-key", help="Listen beyond this machine without any key."),
+    ] = None,
+    admin_key: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEYS",
+            help="Keys that open /admin, comma-separated; 'auto' makes one. Better set "
+            "CORRAL_ADMIN_KEY.",
+        ),
+    ] = None,
+    watch: Annotated[
+        bool | None,
+        typer.Option(
+            "--watch/--no-watch", help="Read the registry file again when it has changed [watch]."
+        ),
     ] = None,
     log_level: Annotated[
         str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error [info].")
@@ -252,6 +266,9 @@ def models_schema() -> None:
     from server.commands.models import print_schema as run
 
     run()
+
+
+cli_running.add_to(app, models)
 
 
 def _show(error: CorralError) -> None:

@@ -264,6 +264,7 @@ def _about_port(settings: Settings, senses: Senses) -> tuple[PortOwner | None, S
 def _about_keys(settings: Settings) -> Iterator[Finding]:
     try:
         keys = settings.given_keys()
+        settings.given_admin_keys()
     except ApiKeyError as error:
         yield Finding(error.what, error.remedy)
         return

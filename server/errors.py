@@ -9,6 +9,7 @@ The tree::
     │   ├── UnsupportedField        a field of the API that this server does not obey
     │   └── ContextLengthExceeded   prompt + completion do not fit the model's context
     ├── ModelNotFound               no registry entry has this id or alias
+    ├── AdapterNotFound             there is no adapter where, or of the name that, somebody says
     ├── ObjectNotFound              nothing of this id is stored for the caller
     ├── ModelUnavailable            the model exists but cannot answer now
     │   ├── ModelLoading            it is still being loaded
@@ -118,6 +119,10 @@ class ModelNotFound(CorralError):
         self.model = model
 
 
+class AdapterNotFound(CorralError):
+    """An operator named an adapter that is not there."""
+
+
 class ObjectNotFound(CorralError):
     """Nothing of this kind and id is stored, or it belongs to somebody else.
 
@@ -215,7 +220,16 @@ class EngineDied(CorralError):
 
 
 class StorageFailed(CorralError):
-    """The database cannot be read or written now; what needs none goes on."""
+    """The database cannot be read or written now; what needs none goes on.
+
+    Args:
+        what: Why, in a sentence.
+        advice: What the caller can do about it, or "".
+    """
+
+    def __init__(self, what: str, advice: str = "") -> None:
+        super().__init__(f"{what} {advice}".rstrip())
+        self.what = what
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 How it ends: SIGTERM and Ctrl-C stop accepting, let running answers go on for ``drain_seconds``, and
 stop the engines; the exit code is 0 after SIGTERM and 130 after Ctrl-C. A second Ctrl-C ends the
 answers too. When every model has failed for good the exit code is 70, so that a supervisor starts
-everything anew. Whatever happens, no process that was started here stays behind.
+everything anew. Whatever happens, no process that was started here stays behind. SIGHUP has the
+registry read again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
@@ -24,6 +26,8 @@ import psutil
 from rich.text import Text
 
 from server import logs
+from server.api.admin.options import AdminOptions
+from server.commands.hangup import on_hangup
 from server.commands.inventory import open_registry, open_store, take_stock
 from server.commands.listen import PortError, listen, reachable
 from server.commands.load_watch import LoadWatch
@@ -41,6 +45,8 @@ from server.engines.pool import Pool
 from server.errors import CorralError
 from server.generation.herd import Herd
 from server.generation.loading import EngineMaker
+from server.registry.schema import Registry
+from server.registry.sources import ModelStore
 from server.settings import ApiKeys, Settings, forget_keys, unknown_variables
 
 if TYPE_CHECKING:
@@ -82,7 +88,7 @@ def serve(settings: Settings) -> NoReturn:
     """
     started = time.monotonic()
     logs.configure(settings.log_level)
-    keys = settings.resolve_keys()
+    keys, admin_keys = settings.resolve_keys(), settings.resolve_admin_keys()
     # Before any process is started: engines and their helpers need no key, and may be looked into.
     forget_keys()
     _refuse_open_door(settings, keys)
@@ -91,24 +97,41 @@ def serve(settings: Settings) -> NoReturn:
     with _listen(settings) as listener:
         port = listener.getsockname()[1]
         log_dir = _make_log_dir(store.cache_dir / "logs" / str(port))
-        ledger = Ledger({})
-        meter, measured = Meter(), Measured(store.cache_dir / MEASURED)
-        machine = _machine(ledger, log_dir, measured, meter)
-        pool = Pool(ledger, memory=MeasuredMemory(meter, measured))
-        herd = Herd(registry, store, machine, FetchBars, pool)
+        herd = _herd(registry, store, log_dir)
         StartScreen(
             url=f"http://{reachable(settings.host)}:{port}",
             models=take_stock(registry, store),
             keys=keys,
+            admin_keys=admin_keys,
             registry=settings.registry_path,
             logs=log_dir,
             notices=unknown_variables(),
         ).show()
-        _run(settings, herd, keys, listener, started)
+        admin = AdminOptions(
+            keys=admin_keys.accepted,
+            local=settings.on_loopback,
+            registry=settings.registry_path,
+            watch=settings.watch,
+            log_dir=log_dir,
+        )
+        _run(settings, herd, keys, admin, listener, started)
+
+
+def _herd(registry: Registry, store: ModelStore, log_dir: Path) -> Herd:
+    ledger = Ledger({})
+    meter, measured = Meter(), Measured(store.cache_dir / MEASURED)
+    machine = _machine(ledger, log_dir, measured, meter)
+    pool = Pool(ledger, memory=MeasuredMemory(meter, measured))
+    return Herd(registry, store, machine, FetchBars, pool)
 
 
 def _run(
-    settings: Settings, herd: Herd, keys: ApiKeys, listener: socket.socket, started: float
+    settings: Settings,
+    herd: Herd,
+    keys: ApiKeys,
+    admin: AdminOptions,
+    listener: socket.socket,
+    started: float,
 ) -> NoReturn:
     # Imported now: the helper that engines come from has been importing vLLM meanwhile.
     import uvicorn
@@ -116,6 +139,7 @@ def _run(
 
     from server.app import create_app
 
+    server: uvicorn.Server
     app = create_app(
         herd,
         keys=keys.accepted,
@@ -124,6 +148,7 @@ def _run(
         max_body_bytes=settings.max_body_bytes,
         database_url=settings.database,
         strict=settings.strict,
+        admin=replace(admin, stopping=lambda: server.should_exit),
     )
     config = uvicorn.Config(
         app,
@@ -136,11 +161,16 @@ def _run(
         timeout_graceful_shutdown=settings.drain_seconds,
         server_header=False,
     )
-    uvloop.run(_until_told(uvicorn.Server(config), listener, herd, started))
+    server = uvicorn.Server(config)
+    uvloop.run(_until_told(server, listener, herd, admin.reload, started))
 
 
 async def _until_told(
-    server: uvicorn.Server, listener: socket.socket, herd: Herd, started: float
+    server: uvicorn.Server,
+    listener: socket.socket,
+    herd: Herd,
+    reload: asyncio.Event,
+    started: float,
 ) -> NoReturn:
     """Serve, and leave once every answer and engine has ended."""
     told: list[int] = []
@@ -152,6 +182,7 @@ async def _until_told(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, tell)
+    on_hangup(reload.set, lambda: tell(signal.SIGTERM, None))
     watch = LoadWatch(herd, started, lambda: server.should_exit)
     watching = asyncio.create_task(_watch(watch, server))
     hoping = asyncio.create_task(_while_there_is_hope(herd, server))

@@ -9,7 +9,7 @@ import difflib
 import ipaddress
 import os
 import secrets
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ from server.errors import CorralError
 # As a value of CORRAL_API_KEY: make a key and show it once.
 MAKE_A_KEY = "auto"
 _PREFIX = "CORRAL_"
-_KEYS = _PREFIX + "API_KEY"
+_SECRETS = (_PREFIX + "API_KEY", _PREFIX + "ADMIN_KEY")
 _DATABASES = (
     "sqlite:///",
     "sqlite+aiosqlite:///",
@@ -99,6 +99,7 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     registry: UserPath | None = Field(None, description="The registry file.")
+    watch: bool = Field(True, description="Read the registry file again when it has changed.")
     cache_dir: UserPath | None = Field(None, description="Where model files are kept.")
     database_url: DatabaseUrl | None = Field(
         None, repr=False, description="Where responses and conversations are kept."
@@ -107,6 +108,11 @@ class Settings(BaseSettings):
         "", repr=False, description=f"Accepted keys, comma-separated; '{MAKE_A_KEY}' makes one."
     )
     allow_no_key: bool = Field(False, description="Listen beyond loopback without any key.")
+    admin_key: str = Field(
+        "",
+        repr=False,
+        description=f"Keys that open /admin, comma-separated; '{MAKE_A_KEY}' makes one.",
+    )
     strict: bool = Field(False, description="Refuse requests with fields that nobody knows.")
     max_body_bytes: int = Field(32 << 20, ge=1024, description="Largest request body.")
     max_running: int = Field(512, ge=1, description="Requests under way at once; more get a 429.")
@@ -117,6 +123,7 @@ class Settings(BaseSettings):
         30, ge=0, description="Longest that running answers may go on after SIGTERM or Ctrl-C."
     )
     log_level: LogLevel = Field("info", description="Least severity that is logged.")
+    url: str | None = Field(None, description="Where commands find the running server.")
 
     @property
     def registry_path(self) -> Path:
@@ -157,38 +164,63 @@ class Settings(BaseSettings):
             return False
 
     def given_keys(self) -> list[str]:
-        """The keys as they were given, ``auto`` among them.
+        """The API keys as they were given, ``auto`` among them.
 
         Raises:
             ApiKeyError: One of them no client can send, or nothing but separators was given.
         """
-        keys = [part.strip() for part in self.api_key.split(",") if part.strip()]
-        # Whoever writes something there wants a lock; leaving the door open would be wrong.
-        if self.api_key and not keys:
-            raise ApiKeyError(
-                f"{_KEYS} (or --api-key) holds no key, only commas and spaces.",
-                f"Set it to a key, to '{MAKE_A_KEY}' to have one made, or to nothing.",
-            )
-        for number, key in enumerate(keys, 1):
-            if not (key.isascii() and key.isprintable()):
-                which = f"API key {number} of {len(keys)}" if len(keys) > 1 else "The API key"
-                raise ApiKeyError(
-                    f"{which} has characters that an HTTP header cannot carry: only ASCII letters, "
-                    "digits and signs may be in it.",
-                    f"Choose another, or '{MAKE_A_KEY}' to have one made.",
-                )
-        return keys
+        return _split(self.api_key, "api_key", "API key")
 
-    def resolve_keys(self) -> ApiKeys:
-        """The accepted keys, with a new one in place of ``auto``; call once a run.
+    def given_admin_keys(self) -> list[str]:
+        """The same of the admin keys.
 
         Raises:
             ApiKeyError: See `given_keys`.
         """
-        keys = self.given_keys()
-        made = new_key() if MAKE_A_KEY in keys else None
-        given = [key for key in keys if key != MAKE_A_KEY]
-        return ApiKeys((*([made] if made else []), *given), made)
+        return _split(self.admin_key, "admin_key", "admin key")
+
+    def resolve_keys(self) -> ApiKeys:
+        """The accepted API keys, with a new one in place of ``auto``; call once a run.
+
+        Raises:
+            ApiKeyError: See `given_keys`.
+        """
+        return _resolved(self.given_keys())
+
+    def resolve_admin_keys(self) -> ApiKeys:
+        """The same of the admin keys.
+
+        Raises:
+            ApiKeyError: See `given_keys`.
+        """
+        return _resolved(self.given_admin_keys())
+
+
+def _split(text: str, setting: str, what: str) -> list[str]:
+    keys = [part.strip() for part in text.split(",") if part.strip()]
+    # Whoever writes something there wants a lock; leaving the door open would be wrong.
+    if text and not keys:
+        raise ApiKeyError(
+            f"{_PREFIX}{setting.upper()} (or --{setting.replace('_', '-')}) holds no key, only "
+            "commas and spaces.",
+            f"Set it to a key, to '{MAKE_A_KEY}' to have one made, or to nothing.",
+        )
+    for number, key in enumerate(keys, 1):
+        if not (key.isascii() and key.isprintable()):
+            capital = what[0].upper() + what[1:]
+            which = f"{capital} {number} of {len(keys)}" if len(keys) > 1 else f"The {what}"
+            raise ApiKeyError(
+                f"{which} has characters that an HTTP header cannot carry: only ASCII letters, "
+                "digits and signs may be in it.",
+                f"Choose another, or '{MAKE_A_KEY}' to have one made.",
+            )
+    return keys
+
+
+def _resolved(keys: Sequence[str]) -> ApiKeys:
+    made = new_key() if MAKE_A_KEY in keys else None
+    given = [key for key in keys if key != MAKE_A_KEY]
+    return ApiKeys((*([made] if made else []), *given), made)
 
 
 def read_settings(**flags: Any) -> Settings:
@@ -208,7 +240,7 @@ def read_settings(**flags: Any) -> Settings:
 def forget_keys(environment: MutableMapping[str, str] = os.environ) -> None:
     """Take the keys out of the environment, so that processes started from now on lack them."""
     # pydantic-settings reads names in any case.
-    for name in [name for name in environment if name.upper() == _KEYS]:
+    for name in [name for name in environment if name.upper() in _SECRETS]:
         del environment[name]
 
 

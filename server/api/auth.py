@@ -27,6 +27,19 @@ class Unauthorized(CorralError):
         self.code = code
 
 
+class Forbidden(CorralError):
+    """The caller is known, or need not be, and still may not do this.
+
+    Args:
+        message: Why not, and what would open the door.
+        code: For machines.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class KeyRing:
     """The accepted keys; with none, every request is let in.
 
@@ -54,14 +67,18 @@ class KeyRing:
                 "api_key of an OpenAI client).",
                 code=None,
             )
-        digest = _digest(key)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if not any(matches):
+        if not self.knows(key):
             raise Unauthorized(
                 f"Incorrect API key provided: {_masked(key)}. Ask the operator of this server for "
                 "one.",
                 code="invalid_api_key",
             )
+
+    def knows(self, key: str) -> bool:
+        """Whether ``key`` is one of them."""
+        digest = _digest(key)
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
 
     def owner(self, key: str) -> str:
         """Whose what ``key`` stores is: the same text in every run, which tells nothing of the key.
@@ -81,12 +98,13 @@ async def require_key(request: Request) -> None:
     if request.scope["path"] in PUBLIC_PATHS:
         return
     ring: KeyRing = request.app.state.keys
-    key = _sent_key(request)
+    key = sent_key(request)
     ring.check(key)
     request.state.owner = ring.owner(key)
 
 
-def _sent_key(request: Request) -> str:
+def sent_key(request: Request) -> str:
+    """The key that came with a request; "" without one."""
     scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
     bearer = credentials.strip() if scheme.lower() == "bearer" else ""
     return bearer or request.headers.get("x-api-key") or request.headers.get("api-key") or ""

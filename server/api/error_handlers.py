@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from server import errors
-from server.api.auth import Unauthorized
+from server.api.auth import Forbidden, Unauthorized
 from server.api.dependencies import UnsupportedMediaType
 from server.api.envelope import INVALID_REQUEST, envelope, error_response
 
@@ -37,9 +38,12 @@ class _Translation(NamedTuple):
 # The first class that fits counts.
 _TRANSLATIONS = (
     _Translation(Unauthorized, 401, INVALID_REQUEST),
+    _Translation(Forbidden, 403, INVALID_REQUEST),
     _Translation(UnsupportedMediaType, 415, INVALID_REQUEST),
     _Translation(errors.InvalidRequest, 400, INVALID_REQUEST),
+    _Translation(errors.RegistryError, 400, INVALID_REQUEST, "registry_invalid"),
     _Translation(errors.ModelNotFound, 404, INVALID_REQUEST, "model_not_found", "model"),
+    _Translation(errors.AdapterNotFound, 404, INVALID_REQUEST, "adapter_not_found"),
     _Translation(errors.ObjectNotFound, 404, INVALID_REQUEST),
     _Translation(errors.Overloaded, 429, "rate_limit_error", "server_overloaded"),
     _Translation(errors.ModelLoading, 503, _UNAVAILABLE, "model_loading"),
@@ -81,6 +85,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         param=getattr(error, "param", found.param),
         code=getattr(error, "code", found.code),
     )
+    if isinstance(error, errors.RegistryError):
+        body["error"]["problems"] = [dataclasses.asdict(problem) for problem in error.problems]
     headers = {"www-authenticate": "Bearer"} if found.status == 401 else {}
     seconds: float | None = getattr(error, "retry_after", found.retry_after)
     if seconds is not None:

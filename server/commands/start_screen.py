@@ -14,6 +14,7 @@ from server.commands.inventory import Stock
 from server.console import columns, err
 from server.settings import ApiKeys
 
+_NO_KEYS = ApiKeys(())
 _QUESTION = "What is the capital of France? Answer in one sentence."
 
 
@@ -24,7 +25,8 @@ class StartScreen:
     Args:
         url: Where the server is reached, without ``/v1``.
         models: Every model, in the registry's order.
-        keys: The keys of this run.
+        keys: The API keys of this run.
+        admin_keys: Its admin keys.
         registry: The registry file.
         logs: The folder with the engines' logs.
         notices: Further lines, such as slips in the environment.
@@ -33,6 +35,7 @@ class StartScreen:
     url: str
     models: Sequence[Stock]
     keys: ApiKeys
+    admin_keys: ApiKeys = _NO_KEYS
     registry: Path
     logs: Path
     notices: Sequence[str] = ()
@@ -77,10 +80,11 @@ class StartScreen:
 
     def _facts(self) -> list[tuple[str, str]]:
         facts = [("Base URL", f"{self.url}/v1")]
-        if self.keys.made:
-            facts.append(("API key", f"{self.keys.made} (made for this run)"))
-        elif self.keys.accepted:
-            facts.append(("API key", f"required ({len(self.keys.accepted)} accepted)"))
+        for name, keys in (("API key", self.keys), ("Admin key", self.admin_keys)):
+            if keys.made:
+                facts.append((name, f"{keys.made} (made for this run)"))
+            elif keys.accepted:
+                facts.append((name, f"required ({len(keys.accepted)} accepted)"))
         return [*facts, ("Registry", str(self.registry)), ("Logs", str(self.logs))]
 
     def _rows(self) -> list[tuple[str, ...]]:

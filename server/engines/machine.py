@@ -11,6 +11,7 @@ from server.engines import vllm_engine
 from server.engines.base import Engine, EngineSpec
 from server.engines.hardware import probe
 from server.engines.ledger import RAM, Ledger, Need
+from server.engines.log_files import engine_log, previous_log
 from server.engines.measured import Measured
 from server.engines.memory import Meter, budgets
 from server.engines.plan import EnginePlan, check_free, plan_engine
@@ -61,7 +62,7 @@ class VllmMachine:
         check_free(spec.name, plan)
         log_file = self.log_file(spec.name)
         if log_file.exists():  # what an engine said before it ended is worth keeping
-            log_file.replace(log_file.with_suffix(".previous.log"))
+            log_file.replace(previous_log(log_file))
         engine = vllm_engine.VllmEngine(spec, plan, log_file=log_file)
         report("loading the model")
         await engine.start()
@@ -69,7 +70,7 @@ class VllmMachine:
 
     def log_file(self, name: str) -> Path:
         """Where the engine of this name logs."""
-        return self._log_dir / f"engine-{name.replace('/', '_')}.log"
+        return engine_log(self._log_dir, name)
 
     async def _plan(self, spec: EngineSpec, devices: tuple[str, ...] | None) -> EnginePlan:
         # In a thread: nvidia-smi takes its time.

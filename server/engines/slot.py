@@ -256,6 +256,18 @@ class EngineSlot:
         return self._status == "failed" and self.failures >= MAX_FAILURES
 
     @property
+    def idle_seconds(self) -> float | None:
+        """Seconds for which nobody has held the engine; None: there is none."""
+        return None if self.tenure is None else self.tenure.idle(self._clock())
+
+    @property
+    def retry_in(self) -> float | None:
+        """Seconds after which it may be loaded again; None: it has not failed."""
+        if self._status not in ("failed", "restarting"):
+            return None
+        return max(0.0, self.not_before - self._clock())
+
+    @property
     def demanded_since(self) -> float | None:
         """Clock time since which somebody wants it loaded; None: nobody does."""
         return self._waiters[0].since if self._waiters else self.wanted_since

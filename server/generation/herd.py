@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from server.engines.pool import Pool, SwapPolicy
 from server.engines.replicas import Replicas
 from server.engines.slot import SlotOptions
+from server.errors import CorralError
 from server.generation.adapters import HostedAdapter, room
 from server.generation.hosted import HostedModel
-from server.generation.loading import EngineMaker, GroupLoader, needs_parser
+from server.generation.loading import EngineMaker, GroupLoader, engine_spec, needs_parser
 from server.generation.weights import ProgressFactory, Weights
 from server.registry.schema import EngineKey, ModelEntry, Registry
 from server.registry.sources import ModelStore
@@ -37,6 +38,19 @@ class Changes:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """Models whose engine cannot be.
+
+    Args:
+        models: Their ids.
+        reason: Why not.
+    """
+
+    models: tuple[str, ...]
+    reason: str
 
 
 class Herd:
@@ -93,6 +107,40 @@ class Herd:
         for model in self.models():
             if model.entry.load == "startup":
                 self._want(model.engines)
+
+    async def unfit(self, registry: Registry) -> list[Unfit]:
+        """Engines that another registry asks for and that cannot be, as far as is known by now.
+
+        Those that run already are not among them, nor those whose files are yet to be fetched.
+        """
+        found = []
+        for key, entries in registry.engine_groups().items():
+            weights = self._weights.get(key.source)
+            files = None if weights is None else weights.known
+            if files is None or self._known(key, entries) is not None:
+                continue
+            try:
+                await self._maker.need(engine_spec(entries, files))
+            except CorralError as error:
+                found.append(Unfit(tuple(entry.id for entry in entries), str(error)))
+        return found
+
+    async def check_adapter(self, registry: Registry, name: str) -> None:
+        """Bring the adapter of an entry that is not served yet, and hold it against its base.
+
+        Nothing is done while the base itself is yet to be fetched, which may take hours.
+
+        Args:
+            registry: Has the entry.
+            name: Its id.
+
+        Raises:
+            AdapterFailed: It cannot be used.
+        """
+        entry = registry.resolve(name)
+        files = self._weights_of(entry.engine_key, entry)
+        if files.known is not None:
+            await HostedAdapter(entry, self._store.adapters, self._progress, files.directory).find()
 
     async def close(self) -> None:
         """Stop every engine."""
@@ -166,17 +214,22 @@ class Herd:
     ) -> _Group:
         """The engines of a group of entries: those that are there, or new ones."""
         options = _options(entries)
-        most, _ = room(entries, ())
-        known = self._groups.get(_identity(key, entries))
-        if known is not None and known.room >= most:
+        known = self._known(key, entries)
+        if known is not None:
             known.loader.entries, known.loader.adapters = entries, adapters
             for slot in known.engines.slots:
                 slot.options = options
+                slot.name = entries[0].id
             return known
         loader = GroupLoader(entries, weights, adapters, self._maker)
         count = entries[0].engine.replicas
         slots = [self.pool.add(entries[0].id, loader, options) for _ in range(count)]
-        return _Group(Replicas(slots), loader, most)
+        return _Group(Replicas(slots), loader, room(entries, ())[0])
+
+    def _known(self, key: EngineKey, entries: Sequence[ModelEntry]) -> _Group | None:
+        """The group whose engines serve these entries as they are; None: others must be made."""
+        known = self._groups.get(_identity(key, entries))
+        return known if known is not None and known.room >= room(entries, ())[0] else None
 
     def _want(self, engines: Replicas) -> None:
         for slot in engines.slots:

@@ -11,6 +11,7 @@ from server.generation.weights import Weights
 from server.prompts.catalog import get_format
 from server.prompts.formatter import Formatter
 from server.registry.inspect import resolve_context_length
+from server.registry.progress import Stage
 from server.registry.schema import ModelEntry
 from server.registry.sources_schema import AdapterSource
 
@@ -71,6 +72,11 @@ class HostedModel:
                 default_system=self.entry.system,
             )
         return self._formatter
+
+    @property
+    def fetching(self) -> Stage | None:
+        """What is being done to bring the model's files; None: nothing."""
+        return self._weights.stage
 
     @property
     def context_length(self) -> int:

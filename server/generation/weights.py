@@ -13,7 +13,7 @@ from server.engines.slot import RETRY_AFTER_S
 from server.errors import SourceError
 from server.prompts.tokenizer import PromptTokenizer
 from server.registry.inspect import ModelInfo, describe_model
-from server.registry.progress import Progress
+from server.registry.progress import Progress, SeenProgress, Stage
 from server.registry.schema import ModelEntry
 from server.registry.sources import ModelStore
 
@@ -41,6 +41,7 @@ class Weights:
         self._store = store
         self._progress = progress
         self._fetching: asyncio.Task[ModelFiles] | None = None
+        self._seen: SeenProgress | None = None
         self._files: ModelFiles | None = None
         self._failure = ""
         self._retry_at = 0.0
@@ -49,6 +50,11 @@ class Weights:
     def known(self) -> ModelFiles | None:
         """The files if they have been fetched."""
         return self._files
+
+    @property
+    def stage(self) -> Stage | None:
+        """What is being done to bring them, and how far it is; None: nothing."""
+        return None if self._seen is None else self._seen.stage
 
     async def files(self) -> ModelFiles:
         """Fetch, verify and prepare where needed; who stops waiting stops nothing else.
@@ -82,7 +88,8 @@ class Weights:
         return self._files
 
     def _prepare(self) -> ModelFiles:
-        directory = self._store.prepare(self._entry.source, self._progress(self._entry.id))
+        self._seen = SeenProgress(self._progress(self._entry.id))
+        directory = self._store.prepare(self._entry.source, self._seen)
         return ModelFiles(
             directory, describe_model(directory), PromptTokenizer.from_directory(directory)
         )

@@ -1,8 +1,11 @@
-"""``model_registry.yaml`` → ``Registry``, or every mistake in it at once, each with its line."""
+"""``model_registry.yaml`` → ``Registry``, or every mistake in it at once, each with its line.
+
+Entries that do not stand in the file are put behind those that do.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,16 @@ from pydantic import ValidationError
 
 from server.errors import Problem, RegistryError
 from server.registry.bases import base_mistakes, with_values
-from server.registry.names import name_clashes
+from server.registry.names import NameClash, name_clashes
 from server.registry.plain_words import explain
 from server.registry.schema import TEMPLATES_CONTEXT, ModelEntry, Registry
 from server.registry.sources_schema import DirectorySource
 from server.registry.yaml_tree import Location, YamlMistakeError, YamlTree
 
 _WHOLE_FILE = "file"
+_WHOLE_ENTRY = "entry"
+# Errors of what entries are to each other.
+_ABOUT_ALL = ("duplicate_names", "bases")
 
 
 def load_registry(path: Path, *, known_templates: Collection[str] | None = None) -> Registry:
@@ -45,13 +51,59 @@ def load_registry(path: Path, *, known_templates: Collection[str] | None = None)
     except ValidationError as error:
         for details in error.errors():
             # What entries are to each other is looked at above already, with the lines.
-            if details["type"] not in ("duplicate_names", "bases"):
+            if details["type"] not in _ABOUT_ALL:
                 spot, field, message = explain(details)
                 problems.append((tree.line(spot), _dotted(field), message))
     if registry is None or problems:
         ordered = sorted(problems, key=lambda problem: problem[0])
         raise RegistryError([Problem(f"{path}:{line}", *rest) for line, *rest in ordered])
     return _with_absolute_directories(registry, path.absolute().parent)
+
+
+def extend_registry(
+    registry: Registry,
+    entries: Sequence[Mapping[str, Any]],
+    folder: Path,
+    *,
+    known_templates: Collection[str] | None = None,
+) -> Registry:
+    """A registry with further entries behind its own, which stay as they are.
+
+    Args:
+        registry: What is there.
+        entries: What stands for each model in a registry file.
+        folder: Where relative directories of their sources start.
+        known_templates: As for `load_registry`.
+
+    Raises:
+        RegistryError: Some of them are wrong, or use names that are taken.
+    """
+    count = len(registry.models)
+    models = [*registry.models, *entries]
+    problems = []
+    names = [[m.id, *m.aliases] for m in registry.models] + [_names_of(entry) for entry in entries]
+    for clash in name_clashes(names):
+        spot = "id" if clash.position == 0 else f"aliases.{clash.position - 1}"
+        problems.append(_problem_of(entries[clash.model - count], spot, _of_whom(clash, names)))
+    said = [*(m.model_dump(exclude_unset=True) for m in registry.models), *entries]
+    problems += [
+        _problem_of(entries[mistake.model - count], mistake.field, mistake.message)
+        for mistake in base_mistakes(said)
+    ]
+    try:
+        extended = Registry.model_validate(
+            dict(registry) | {"models": models}, context={TEMPLATES_CONTEXT: known_templates}
+        )
+    except ValidationError as error:
+        for details in error.errors():
+            if details["type"] not in _ABOUT_ALL:
+                _, (_, number, *field), message = explain(details)
+                where = ".".join(map(str, field)) or _WHOLE_ENTRY
+                problems.append(_problem_of(entries[int(number) - count], where, message))
+    if problems:
+        raise RegistryError(problems)
+    fresh = _with_absolute_directories(extended, folder).models[count:]
+    return extended.model_copy(update={"models": [*extended.models[:count], *fresh]})
 
 
 def registry_schema(*, known_templates: Collection[str] | None = None) -> dict[str, Any]:
@@ -106,15 +158,29 @@ def _clashes(data: dict[Any, Any]) -> Iterator[tuple[list[str | int], str]]:
     if not isinstance(models, list):
         return
     entries = [model if isinstance(model, dict) else {"source": None} for model in models]
-    names = []
-    for entry in entries:
-        aliases = entry.get("aliases")
-        names.append([entry.get("id"), *(aliases if isinstance(aliases, list) else [])])
+    names = [_names_of(entry) for entry in entries]
     for clash in name_clashes(names):
         field = ["id"] if clash.position == 0 else ["aliases", clash.position - 1]
         yield ["models", clash.model, *field], clash.message
     for mistake in base_mistakes(entries):
         yield ["models", mistake.model, mistake.field], mistake.message
+
+
+def _names_of(entry: Mapping[str, Any]) -> list[Any]:
+    aliases = entry.get("aliases")
+    return [entry.get("id"), *(aliases if isinstance(aliases, list) else [])]
+
+
+def _of_whom(clash: NameClash, names: Sequence[Sequence[Any]]) -> str:
+    """What an added entry's name clashes with; entries of two places have no common numbers."""
+    name = names[clash.model][clash.position]
+    owner = next(owner for owner in names if name in owner)
+    whose = "this model" if owner is names[clash.model] else f"the model '{owner[0]}'"
+    return f"the name '{name}' is already used by {whose}"
+
+
+def _problem_of(entry: Mapping[str, Any], field: str, message: str) -> Problem:
+    return Problem(str(entry.get("id", "the new model")), field, message)
 
 
 def _dotted(location: Location) -> str:

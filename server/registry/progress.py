@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -36,3 +37,48 @@ class NullProgress:
 
     def finish(self) -> None:
         """Do nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """How far something is.
+
+    Args:
+        name: What is being done.
+        total: See `Progress.start`.
+        unit: See `Progress.start`.
+        done: How much of ``total`` is done.
+    """
+
+    name: str
+    total: int | None
+    unit: str
+    done: int = 0
+
+
+class SeenProgress:
+    """Passes everything on, and tells whoever asks, in any thread, how far it is.
+
+    Args:
+        shown: Where it is drawn.
+    """
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self.stage: Stage | None = None
+
+    def start(self, stage: str, total: int | None, unit: str) -> None:
+        """See `Progress.start`."""
+        self.stage = Stage(stage, total, unit)
+        self._shown.start(stage, total, unit)
+
+    def advance(self, amount: int) -> None:
+        """See `Progress.advance`."""
+        if (stage := self.stage) is not None:
+            self.stage = Stage(stage.name, stage.total, stage.unit, stage.done + amount)
+        self._shown.advance(amount)
+
+    def finish(self) -> None:
+        """See `Progress.finish`."""
+        self.stage = None
+        self._shown.finish()

@@ -1,16 +1,25 @@
-"""What outlives a request: responses and conversations, in SQLite or PostgreSQL.
+"""What outlives a request: responses, conversations, added models; in SQLite or PostgreSQL.
 
 Knows nothing of HTTP, of engines and of what is inside the objects it keeps: they are JSON.
-Everything belongs to an owner, a text that stands for an API key, and is found by that owner alone.
+Responses and conversations belong to an owner, a text that stands for an API key, and are found by
+that owner alone.
 """
 
 from __future__ import annotations
 
+from server.storage.added_entries import AddedEntries, AddedEntry
 from server.storage.conversations import Conversations
 from server.storage.database import Database
 from server.storage.responses import Responses
 
-__all__ = ["Conversations", "Database", "Responses", "Storage"]
+__all__ = [
+    "AddedEntries",
+    "AddedEntry",
+    "Conversations",
+    "Database",
+    "Responses",
+    "Storage",
+]
 
 
 class Storage:
@@ -24,3 +33,4 @@ class Storage:
         self.database = Database(url)
         self.responses = Responses(self.database)
         self.conversations = Conversations(self.database)
+        self.added_entries = AddedEntries(self.database)

@@ -28,6 +28,7 @@ _BUSY_S: Final = 5.0
 # A database that could not be opened is left alone for so long.
 _RETRY_S: Final = 2.0
 _FAILURES: Final = (SQLAlchemyError, CommandError, OSError, ImportError)
+_GO_ON: Final = "Requests that keep nothing go on: send 'store': false."
 _DRIVERS: Final = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+asyncpg"}
 
 
@@ -46,6 +47,11 @@ class Database:
         self._failure = ""
         self._running: set[asyncio.Task[Any]] = set()
 
+    @property
+    def exists(self) -> bool:
+        """Whether there is one, be it usable now or not."""
+        return self._url is not None
+
     async def open(self) -> None:
         """Bring the tables to the newest form, once.
 
@@ -57,17 +63,17 @@ class Database:
                 return
             if self._url is None:
                 raise StorageFailed(
-                    "This server has no database and keeps nothing. Send 'store': false."
+                    "This server has no database and keeps nothing.", "Send 'store': false."
                 )
             if time.monotonic() < self._retry_at:
-                raise StorageFailed(self._failure)
+                raise StorageFailed(self._failure, _GO_ON)
             try:
                 await asyncio.to_thread(migrate, self._url)
                 self._engine = _engine(self._url)
             except _FAILURES as error:
                 self._retry_at = time.monotonic() + _RETRY_S
                 failed = _told(error)
-                self._failure = str(failed)
+                self._failure = failed.what
                 log.warning("the database cannot be opened", error=_cause(error))
                 raise failed from error
 
@@ -180,10 +186,7 @@ def _told(error: Exception) -> StorageFailed:
         why = "it was made by a newer Corral"
     else:
         why = "it cannot be read or written; the server's log says why"
-    return StorageFailed(
-        f"The server's database cannot be used now: {why}. Requests that keep nothing go on: send "
-        "'store': false."
-    )
+    return StorageFailed(f"The server's database cannot be used now: {why}.", _GO_ON)
 
 
 def _cause(error: Exception) -> str:

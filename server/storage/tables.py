@@ -92,3 +92,15 @@ conversation_items = Table(
     UniqueConstraint("conversation_id", "item_id"),
     Index(None, "owner", "item_id"),
 )
+
+# What a server's registry file lacks and was added while it ran. `registry` is the file's path: a
+# database may be shared by servers of different ones.
+added_entries = Table(
+    "added_entries",
+    metadata,
+    Column("registry", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("entry", JSON, nullable=False),
+)

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.support.admin import Farm
 from tests.support.messages import thinking_ranch
 from tests.support.ranch import Ranch, in_process, write_tiny_model
 
@@ -54,3 +55,8 @@ def thinker(tmp_path: Path) -> Ranch:
 async def thinking(thinker: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
     async with in_process(thinker) as client:
         yield client
+
+
+@pytest.fixture
+def farm(model_directory: Path, tmp_path: Path) -> Farm:
+    return Farm(tmp_path, model_directory)

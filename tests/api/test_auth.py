@@ -68,6 +68,7 @@ async def test_every_route_wants_a_key(locked: Ranch, stranger: httpx.AsyncClien
     assert {"/v1/chat/completions", "/completions", "/v1/models", "/version"} <= paths
     assert {"/v1/messages", "/v1/messages/count_tokens", "/tokenize", "/detokenize"} <= paths
     assert {"/openapi.json", "/v1/models/{model:path}"} <= paths
+    assert {"/admin/models", "/admin/memory", "/admin/events", "/admin/reload"} <= paths
     assert not {"/docs", "/redoc"} & paths
     for method, path in found:
         answer = await stranger.request(method, path.replace("{model:path}", "tiny"))
@@ -87,9 +88,10 @@ async def test_a_key_opens_what_it_guards(locked: Ranch, stranger: httpx.AsyncCl
         answer = await stranger.get(
             path.replace("{model:path}", "tiny"), headers={"authorization": f"Bearer {KEY}"}
         )
-        # This server has no database.
+        # This server has no database, and no admin key.
         stored = "/responses" in path or "/conversations" in path
-        assert (path, answer.status_code) == (path, 503 if stored else 200)
+        expected = 403 if path.startswith("/admin") else 503 if stored else 200
+        assert (path, answer.status_code) == (path, expected)
 
 
 @pytest.mark.parametrize(

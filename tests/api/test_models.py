@@ -79,6 +79,15 @@ async def test_version_and_description(client: httpx.AsyncClient) -> None:
         "/v1/tokenize",
         "/health",
         "/version",
+        "/admin/events",
+        "/admin/memory",
+        "/admin/models",
+        "/admin/models/{model}",
+        "/admin/models/{model}/logs",
+        "/admin/models/{model}/{action}",
+        "/admin/reload",
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
     }
     chat_body = description["components"]["schemas"]["ChatBody"]["properties"]
     assert chat_body["stop"]["anyOf"] == [

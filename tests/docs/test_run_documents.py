@@ -59,6 +59,7 @@ def _run(command: list[str], text: str | None, server: Server, bin_dir: Path) ->
         | {
             "PATH": f"{bin_dir}:{os.environ['PATH']}",
             "CORRAL_PORT": "0",  # for `corral doctor`, which looks whether the port is free
+            "CORRAL_URL": server.url,
             "OPENAI_BASE_URL": f"{server.url}/v1",
             "OPENAI_API_KEY": "none",
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -212,15 +212,15 @@ async def lifespan(app: ASGIApp) -> AsyncGenerator[None, None]:
 
 
 @asynccontextmanager
-async def in_process(ranch: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
+async def in_process(
+    ranch: Ranch, base_url: str = "http://corral"
+) -> AsyncGenerator[httpx.AsyncClient, None]:
     """A client without sockets, which compares every answer with the API's description."""
     transport = httpx.ASGITransport(ranch.app, raise_app_exceptions=False)
     hooks = {"response": [_described(ranch.app).check]}
     async with (
         lifespan(ranch.app),
-        httpx.AsyncClient(
-            transport=transport, base_url="http://corral", event_hooks=hooks
-        ) as client,
+        httpx.AsyncClient(transport=transport, base_url=base_url, event_hooks=hooks) as client,
     ):
         yield client
 

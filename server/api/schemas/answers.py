@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.engines.slot import Status
+
 
 class Answer(BaseModel):
     """Fields beyond those that are named may come with later versions."""
@@ -50,7 +52,7 @@ class ModelObject(Answer):
     kind: Literal["generate", "embedding"]
     template: str
     max_model_len: int | None
-    status: Literal["unloaded", "loading", "ready", "failed"]
+    status: Status
     status_detail: str | None
 
 
@@ -116,6 +118,7 @@ _ERROR_HEADERS: Final = {401: "www-authenticate", 429: "retry-after", 503: "retr
 _ERRORS: Final = {
     400: "The request is wrong; the message names the field and the remedy.",
     401: "The API key is missing or unknown.",
+    403: "The key may not do this, or nobody may from where the request comes.",
     404: "There is no such model or object.",
     413: "The body is too large.",
     415: "The body is not declared as JSON.",

@@ -100,6 +100,25 @@ def test_keys_are_split_and_auto_makes_one() -> None:
     assert keys.made != Settings(api_key="auto").resolve_keys().made
 
 
+def test_admin_keys_are_read_as_api_keys_are() -> None:
+    assert Settings(admin_key=" a , b,").resolve_admin_keys() == ApiKeys(("a", "b"), None)
+    both = Settings(api_key="a", admin_key="auto")
+    assert both.resolve_keys() == ApiKeys(("a",), None)
+    made = both.resolve_admin_keys()
+    assert made.made is not None
+    assert made.accepted == (made.made,), "never the word itself"
+    with pytest.raises(ApiKeyError) as caught:
+        Settings(admin_key=" ,").resolve_admin_keys()
+    assert str(caught.value) == (
+        "CORRAL_ADMIN_KEY (or --admin-key) holds no key, only commas and spaces. Set it to a key, "
+        "to 'auto' to have one made, or to nothing."
+    )
+    with pytest.raises(ApiKeyError, match="The admin key has characters"):
+        Settings(admin_key="schlüssel").resolve_admin_keys()
+    with pytest.raises(ApiKeyError, match="Admin key 2 of 2 has characters"):
+        Settings(admin_key="a,schlüssel").resolve_admin_keys()
+
+
 @pytest.mark.parametrize("keys", [",", " ", " , ,\t"])
 def test_a_variable_without_any_key_in_it_is_a_mistake(
     keys: str, monkeypatch: pytest.MonkeyPatch
@@ -134,12 +153,13 @@ def test_a_key_that_no_header_can_carry_is_refused_and_not_repeated(keys: str, w
 
 def test_keys_leave_the_environment() -> None:
     environment = {"CORRAL_API_KEY": "a", "corral_api_key": "b", "CORRAL_PORT": "1", "PATH": "c"}
+    environment |= {"CORRAL_ADMIN_KEY": "d", "Corral_Admin_Key": "e"}
     forget_keys(environment)
     assert environment == {"CORRAL_PORT": "1", "PATH": "c"}
 
 
 def test_keys_do_not_show_in_a_repr() -> None:
-    assert "secret" not in repr(Settings(api_key="secret"))
+    assert "secret" not in repr(Settings(api_key="secret", admin_key="secret"))
 
 
 @pytest.mark.parametrize(

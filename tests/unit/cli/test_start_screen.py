@@ -93,7 +93,21 @@ def test_a_key_that_was_given_is_not_shown(
 
 def test_a_made_key_is_shown(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     screen(ApiKeys(("sk-made",), "sk-made")).show()
-    assert "API key   sk-made (made for this run)\n" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "API key   sk-made (made for this run)\n" in shown
+    assert "Admin key" not in shown
+
+
+def test_admin_keys_are_shown_as_api_keys_are(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen(admin_keys=ApiKeys(("secret",))).show()
+    shown = capsys.readouterr().err
+    assert "Admin key required (1 accepted)\n" in shown
+    assert "secret" not in shown
+    assert "Authorization" not in shown, "the API itself is open"
+    screen(admin_keys=ApiKeys(("sk-made",), "sk-made")).show()
+    assert "Admin key sk-made (made for this run)\n" in capsys.readouterr().err
 
 
 def test_an_embedding_model_is_asked_only_where_nothing_else_is(registry: Path) -> None:
