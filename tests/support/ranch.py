@@ -73,11 +73,15 @@ def write_tiny_model(directory: Path) -> Path:
     return directory
 
 
-def hello(_: GenerationRequest) -> list[Step]:
-    """An answer in two deltas: 3 tokens."""
+def hello(request: GenerationRequest) -> list[Step]:
+    """Each answer in two deltas: 3 tokens."""
     return [
-        Delta(0, "Hel", [10], cached_tokens=4),
-        Delta(0, "lo", [11, 12], finish_reason="stop", cached_tokens=4),
+        delta
+        for index in range(request.sampling.n)
+        for delta in (
+            Delta(index, "Hel", [10], cached_tokens=4),
+            Delta(index, "lo", [11, 12], finish_reason="stop", cached_tokens=4),
+        )
     ]
 
 
