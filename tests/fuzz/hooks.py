@@ -62,7 +62,7 @@ _BEYOND_A_SCHEMA: Final = re.compile(
     # The model, its tokens and its template.
     r"|outside the model's vocabulary|(prompt|conversation) is empty|not be or hold an empty text"
     r"|'continue_final_message' needs a last message|The chat template failed"
-    r"|maximum context length|makes no embeddings|turns text into embeddings"
+    r"|maximum context length|makes no embeddings|turns text into embeddings|Matryoshka"
     # What is stored, and what is not.
     r"|There is no item|already has an item|Duplicate item found|Item with id .* not found"
     r"|Previous response with id|Only responses with 'background'|Cannot cancel a response that is"
@@ -131,7 +131,9 @@ def _is_alone(name: str, body: dict[str, Any]) -> bool:
         return not body.get(_NEEDS[name])
     if name in _IDS and not str(body[name]).startswith(_IDS[name]):
         return True
-    return name in ("min_tokens", "continue_final_message") or bool(body.get(_EXCLUDE.get(name)))
+    if name in ("min_tokens", "continue_final_message", "dimensions"):
+        return True
+    return bool(body.get(_EXCLUDE.get(name)))
 
 
 def _settle_response(body: dict[str, Any]) -> None:
