@@ -64,12 +64,7 @@ WRONG: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"min_p": 2}, "min_p", "invalid_value", "less than or equal to 1"),
     ({"presence_penalty": 2.1}, "presence_penalty", "invalid_value", "2"),
     ({"frequency_penalty": []}, "frequency_penalty", "invalid_type", "number"),
-    (
-        {"repetition_penalty": 0},
-        "repetition_penalty",
-        "invalid_value",
-        "greater than or equal to 0.01",
-    ),
+    ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value", "or equal to 0.01"),
     ({"seed": 2**63}, "seed", "invalid_value", "less than 9223372036854775808"),
     ({"seed": "1"}, "seed", "invalid_type", "integer"),
     ({"seed": 10**30}, "seed", "invalid_type", "integer"),
