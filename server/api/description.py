@@ -70,7 +70,7 @@ def describe_api(app: FastAPI) -> dict[str, Any]:
 
 def _described(app: FastAPI) -> dict[str, Any]:
     description: dict[str, Any] = _with_integers(app.openapi())
-    for operation in _operations(description):
+    for path, operation in _operations(description):
         operation["responses"].pop("422", None)
         for answer in operation["responses"].values():
             answer.setdefault("headers", {}).update(refer(*_ON_EVERY_ANSWER))
@@ -78,7 +78,8 @@ def _described(app: FastAPI) -> dict[str, Any]:
             operation["responses"]["200"]["links"] = {
                 name: {"operationId": name, **values} for name, values in links.items()
             }
-        if "requestBody" in operation:
+        # What operators send is strict by itself, but for what vLLM's clients do.
+        if "requestBody" in operation and not path.startswith("/admin"):
             operation.setdefault("parameters", []).append(_STRICT)
     for path in PUBLIC_PATHS:
         description["paths"][path]["get"]["security"] = []
@@ -108,6 +109,7 @@ def _with_integers(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _operations(description: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for path in description["paths"].values():
-        yield from path.values()
+def _operations(description: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in description["paths"].items():
+        for operation in methods.values():
+            yield path, operation

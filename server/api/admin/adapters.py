@@ -21,7 +21,7 @@ from server.api.admin.entries import check_adapter, unusable
 from server.api.dependencies import ignored_headers, require_json
 from server.api.json_body import JsonRoute
 from server.api.schemas.admin import LoadAdapterBody, UnloadAdapterBody
-from server.api.schemas.answers import Responses, errors
+from server.api.schemas.answers import BODY_ERRORS, IGNORED, Responses, errors, refer
 from server.errors import AdapterFailed, AdapterNotFound, InvalidRequest, ModelNotFound
 from server.generation.hosted import HostedModel
 from server.storage import AddedEntry
@@ -29,11 +29,15 @@ from server.storage import AddedEntry
 router = APIRouter(
     tags=["admin"],
     dependencies=[Depends(require_admin), Depends(require_json)],
-    responses=errors(400, 401, 403, 404, 413, 415, 503),
+    responses=errors(*BODY_ERRORS, 403, 404, 503),
     route_class=JsonRoute,
 )
 _SAID: Final[Responses] = {
-    200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "It is done."}
+    200: {
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+        "description": "It is done.",
+        "headers": refer(IGNORED),
+    }
 }
 _REPOSITORY: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 # What an adapter takes from its base's entry, so that it is asked as the base is.
@@ -50,7 +54,7 @@ _AS_THE_BASE: Final = {
 _TAKEN_WITHIN_S: Final = 60.0
 
 
-@router.post("/load_lora_adapter", response_model=None, responses=_SAID)
+@router.post("/load_lora_adapter", response_class=Response, responses=_SAID)
 async def load_lora_adapter(request: Request, body: LoadAdapterBody, desk: AtDesk) -> Response:
     """Serve an adapter as a model of its own, also after a restart.
 
@@ -85,7 +89,7 @@ async def load_lora_adapter(request: Request, body: LoadAdapterBody, desk: AtDes
     )
 
 
-@router.post("/unload_lora_adapter", response_model=None, responses=_SAID)
+@router.post("/unload_lora_adapter", response_class=Response, responses=_SAID)
 async def unload_lora_adapter(request: Request, body: UnloadAdapterBody, desk: AtDesk) -> Response:
     """Serve an adapter no longer that was added; its running answers are finished."""
     ignored = ignored_headers(request, sorted(body.model_extra or ()))

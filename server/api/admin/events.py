@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends
@@ -15,22 +15,21 @@ from server.api.admin.desk import AtDesk, Desk
 from server.api.admin.views import engine_list, memory_body, news_of
 from server.api.event_stream import EventStream
 from server.api.schemas.answers import errors
+from server.api.schemas.answers_streams import ADMIN_EVENTS, streamed
 
-router = APIRouter(
-    tags=["admin"], responses=errors(401, 403), dependencies=[Depends(require_admin)]
-)
+router = APIRouter(tags=["admin"], responses=errors(403), dependencies=[Depends(require_admin)])
 EVERY_S = 1.0
-_STREAM = {
-    "content": {"text/event-stream": {"schema": {"type": "string"}}},
-    "description": "Events named `herd`, each with all of /admin/models and /admin/memory.",
+_STREAM: Final = {
+    "content": streamed(ADMIN_EVENTS),
+    "description": "Events named `herd`.",
 }
 
 
-@router.get("/events", responses={200: _STREAM}, response_class=Response)
+@router.get("/events", response_class=Response, responses={200: _STREAM})
 async def watch_herd(desk: AtDesk) -> Response:
-    """A stream of events, at most one a second, and only when something has changed.
+    """All of /admin/models and /admin/memory, whenever something in them has changed.
 
-    What was measured just now (``measured``) is left out.
+    At most once a second. What was measured just now (``measured``) is left out.
     """
     return EventStream(_frames(desk))
 

@@ -15,11 +15,11 @@ from server.api.admin.views import engine_body, set_aside
 from server.api.dependencies import require_json
 from server.api.json_body import JsonRoute
 from server.api.schemas.admin import ChangesObject, DeletedModel, EngineObject
-from server.api.schemas.answers import Responses, errors, whole
+from server.api.schemas.answers import BODY_ERRORS, Responses, errors, whole
 
 router = APIRouter(
     tags=["admin"],
-    responses=errors(401, 403),
+    responses=errors(403),
     dependencies=[Depends(require_admin)],
     route_class=JsonRoute,
 )
@@ -29,7 +29,7 @@ _ADDED: Responses = {201: {"model": EngineObject, "description": "It is served."
 @router.post(
     "/reload",
     response_model=None,
-    responses=whole(ChangesObject) | errors(400),
+    responses=whole(ChangesObject) | errors(*BODY_ERRORS),
     dependencies=[Depends(require_json_if_any)],
 )
 async def reload(desk: AtDesk) -> dict[str, Any]:
@@ -51,7 +51,7 @@ async def reload(desk: AtDesk) -> dict[str, Any]:
 @router.post(
     "/models",
     response_model=None,
-    responses=_ADDED | errors(400, 415, 503),
+    responses=_ADDED | errors(*BODY_ERRORS, 503),
     status_code=201,
     dependencies=[Depends(require_json)],
 )

@@ -17,13 +17,13 @@ from server.api.dependencies import require_json
 from server.api.event_stream import until_disconnect
 from server.api.json_body import JsonRoute
 from server.api.schemas.admin import Action, ActionBody, EngineList, EngineObject, MemoryObject
-from server.api.schemas.answers import Responses, errors, whole
+from server.api.schemas.answers import BODY_ERRORS, Responses, errors, whole
 from server.engines.log_files import engine_log, previous_log
 from server.errors import InvalidRequest, ObjectNotFound
 
 router = APIRouter(
     tags=["admin"],
-    responses=errors(401, 403),
+    responses=errors(403),
     dependencies=[Depends(require_admin)],
     route_class=JsonRoute,
 )
@@ -98,7 +98,7 @@ async def get_engine(model: str, desk: AtDesk) -> dict[str, Any]:
 @router.post(
     "/models/{model:path}/{action}",
     response_model=None,
-    responses=whole(EngineObject) | _BEGUN | errors(400, 404, 415, 503),
+    responses=whole(EngineObject) | _BEGUN | errors(*BODY_ERRORS, 404, 503),
     dependencies=[Depends(require_json_if_any)],
 )
 async def act(

@@ -162,6 +162,13 @@ class MemoryObject(Answer):
     holdings: list[HoldingObject]
 
 
+class HerdEvent(Answer):
+    """The herd, as it is since the last event."""
+
+    models: EngineList
+    memory: MemoryObject
+
+
 class ChangesObject(Answer):
     """Ids of models that a registry brought, took away or changed."""
 

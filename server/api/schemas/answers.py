@@ -67,7 +67,7 @@ class Health(Answer):
     """That the server answers, and the state of each model."""
 
     status: Literal["ok"]
-    models: dict[str, Literal["unloaded", "loading", "ready", "failed"]]
+    models: dict[str, Status]
 
 
 class Version(Answer):

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel
 
+from server.api.schemas.admin import HerdEvent
 from server.api.schemas.answers import Answer, ErrorBody
 from server.api.schemas.answers_generation import (
     ChatScores,
@@ -260,7 +261,14 @@ RESPONSE_EVENTS: Final[_Events] = (
     ArgumentsDoneEvent,
     ErrorBody,
 )
-ALL_EVENTS: Final[_Events] = (*CHAT_EVENTS, *TEXT_EVENTS, *MESSAGE_EVENTS, *RESPONSE_EVENTS)
+ADMIN_EVENTS: Final[_Events] = (HerdEvent,)
+ALL_EVENTS: Final[_Events] = (
+    *CHAT_EVENTS,
+    *TEXT_EVENTS,
+    *MESSAGE_EVENTS,
+    *RESPONSE_EVENTS,
+    *ADMIN_EVENTS,
+)
 
 
 def streamed(events: _Events, *, done: bool = False) -> dict[str, Any]:
