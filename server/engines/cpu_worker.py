@@ -11,6 +11,7 @@ from vllm.utils.cpu_resource_utils import get_allowed_cpu_list, get_visible_memo
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from server.engines import cpu_llama, threads
+from server.engines.cpu_rows import pair_single_rows
 
 logger = init_logger(__name__)
 # vLLM replaces torch.set_num_threads by a function that refuses; keep the real one.
@@ -42,8 +43,9 @@ class CorralCPUWorker(CPUWorker):
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """As vLLM's, then the flat step where the model is a plain LLaMA."""
         super().load_model(*args, **kwargs)
+        paired = pair_single_rows(self.model_runner.model.modules())
         flat = cpu_llama.bind(self.model_runner.model, self.vllm_config)
-        logger.info("flat LLaMA step: %s", flat)
+        logger.info("flat LLaMA step: %s; layers that compute two rows at least: %d", flat, paired)
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """One step; the thread count is looked at in between."""
