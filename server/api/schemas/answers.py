@@ -140,8 +140,8 @@ class RenderedPrompt(Answer):
 
 
 class ModelObject(Answer):
-    """A model of the registry. ``base``, and ``parent`` as vLLM calls it, is what an adapter is for;
-    ``root`` is where its own files come from.
+    """A model of the registry. ``base``, and ``parent`` as vLLM calls it, is what an adapter is
+    for; ``root`` is where its own files come from.
     """
 
     id: str
