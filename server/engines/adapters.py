@@ -150,8 +150,8 @@ class AdapterShelf:
     def _too_long(self, adapter: Adapter) -> CorralError:
         if self._full:
             return Overloaded(
-                f"All places for adapters ({self._capacity}) are in use, so there is none for "
-                f"'{adapter.name}'. Try again shortly.",
+                f"All places for adapters ({self._capacity}) are in use, so '{adapter.name}' "
+                "cannot be loaded. Try again shortly.",
                 retry_after=5.0,
             )
         return ModelLoading(

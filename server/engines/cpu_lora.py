@@ -23,6 +23,8 @@ from vllm.lora.layers import (
 from vllm.lora.model_manager import DEFAULT_LANGUAGE_WRAPPER_KEY
 from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 
+from server.engines.cpu_rows import paired
+
 Linear = Callable[[torch.Tensor], torch.Tensor]
 # Rows of a step: all of them, a piece, or numbers.
 Rows: TypeAlias = "slice | torch.Tensor | None"
@@ -145,7 +147,7 @@ def _addition(slices: Sequence[int], lora_a: Any, lora_b: Any) -> Linear:
         up[begin : begin + part.shape[0], rank : rank + part.shape[1]] = part
         rank += part.shape[1]
     shrink, expand = _product(down), _product(up)
-    return lambda x: expand(shrink(x))
+    return paired(lambda x: expand(shrink(x)))
 
 
 def _product(weight: torch.Tensor) -> Linear:

@@ -15,6 +15,7 @@ from vllm.utils.cpu_resource_utils import get_allowed_cpu_list, get_visible_memo
 from vllm.v1.worker.cpu_worker import CPUWorker
 
 from server.engines import cpu_llama, threads, weight_pages
+from server.engines.cpu_rows import pair_single_rows
 
 logger = init_logger(__name__)
 # vLLM replaces torch.set_num_threads by a function that refuses; keep the real one.
@@ -48,8 +49,9 @@ class CorralCPUWorker(CPUWorker):
         with weight_pages.let_go_when_read():
             super().load_model(*args, **kwargs)
         _unpack_embeddings(self.model_runner.model)
+        paired = pair_single_rows(self.model_runner.model.modules())
         flat = cpu_llama.bind(self.model_runner.model, self.vllm_config)
-        logger.info("flat LLaMA step: %s", flat)
+        logger.info("flat LLaMA step: %s; layers that compute two rows at least: %d", flat, paired)
 
     def execute_model(self, scheduler_output: Any) -> Any:
         """One step; the thread count is looked at in between."""

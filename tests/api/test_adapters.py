@@ -221,7 +221,7 @@ async def test_an_adapter_is_held_until_its_answer_ends(
         full = await ask(client, "two")
         assert (full.status_code, full.headers["retry-after"]) == (429, "5")
         assert full.json()["error"]["message"] == (
-            "All places for adapters (1) are in use, so there is none for 'two'. Try again shortly."
+            "All places for adapters (1) are in use, so 'two' cannot be loaded. Try again shortly."
         )
         also = asyncio.create_task(ask(client, "base"))  # needs no place
         gate.set()

@@ -197,7 +197,7 @@ async def test_waiting_for_a_place_has_an_end(host: Host, use: Callable[..., Hel
         async with shelf.hold(B, wait_seconds=0.02):
             pass
     assert str(caught.value) == (
-        "All places for adapters (1) are in use, so there is none for 'b'. Try again shortly."
+        "All places for adapters (1) are in use, so 'b' cannot be loaded. Try again shortly."
     )
     assert caught.value.retry_after == 5.0
     # Nobody waits any more: those who come for A need not either.
