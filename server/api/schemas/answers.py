@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.engines.slot import Status
+
 
 class Answer(BaseModel):
     """Fields beyond those that are named may come with later versions."""
@@ -50,7 +52,7 @@ class ModelObject(Answer):
     kind: Literal["generate", "embedding"]
     template: str
     max_model_len: int | None
-    status: Literal["unloaded", "loading", "ready", "failed"]
+    status: Status
     status_detail: str | None
 
 
@@ -65,7 +67,7 @@ class Health(Answer):
     """That the server answers, and the state of each model."""
 
     status: Literal["ok"]
-    models: dict[str, Literal["unloaded", "loading", "ready", "failed"]]
+    models: dict[str, Status]
 
 
 class Version(Answer):
