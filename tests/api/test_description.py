@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
@@ -15,6 +16,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from server.api.progress import LoadProgress
+from server.engines.slot import Status
 from tests.support.as_described import Described
 from tests.support.messages import ask as message
 from tests.support.ranch import Ranch, chat, error, in_process, user
@@ -182,6 +185,18 @@ async def test_what_is_right(
     answer = await client.post(f"/v1/{path}", json=body)
     assert answer.status_code == status, answer.text
     assert is_described(description, component, body) is (status == 200)
+
+
+async def test_what_a_stream_waits_for(ranch: Ranch, description: Any) -> None:
+    event = LoadProgress(ranch.herd.resolve("tiny"), events=True).event().decode()
+    data = json.loads(event.removeprefix("event: corral.progress\ndata: "))
+    for status in get_args(Status):
+        assert is_described(description, "ProgressEvent", data | {"status": status})
+        assert is_described(description, "Health", {"status": "ok", "models": {"tiny": status}})
+    assert not is_described(description, "ProgressEvent", data | {"status": "gone"})
+    chunks = description["paths"]["/v1/chat/completions"]["post"]["responses"]["200"]["content"]
+    _, data = chunks["text/event-stream"]["schema"]["properties"]["data"]["anyOf"]
+    assert {"$ref": "#/components/schemas/ProgressEvent"} in data["contentSchema"]["anyOf"]
 
 
 async def test_thoughts_alone_are_no_input(client: httpx.AsyncClient) -> None:

@@ -23,6 +23,7 @@ from server.api.schemas.answers_messages import (
     ThoughtBlock,
 )
 from server.api.schemas.answers_stored import AnyItem, OutputText, ResponseObject, ThoughtText
+from server.engines.slot import Status as ModelStatus
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -99,6 +100,16 @@ class TextChunk(Chunk):
 
     object: Literal["text_completion"]
     choices: list[TextChunkChoice]
+
+
+class ProgressEvent(Answer):
+    """What a stream waits for while its model is loaded, where the caller asked for it."""
+
+    object: Literal["corral.progress"]
+    model: str
+    status: ModelStatus
+    detail: str
+    waiting: int
 
 
 class MessageStart(Answer):
@@ -241,8 +252,8 @@ class ArgumentsDoneEvent(GrowingEvent):
 
 
 _Events = tuple[type[BaseModel], ...]
-CHAT_EVENTS: Final[_Events] = (ChatChunk, ErrorBody)
-TEXT_EVENTS: Final[_Events] = (TextChunk, ErrorBody)
+CHAT_EVENTS: Final[_Events] = (ChatChunk, ProgressEvent, ErrorBody)
+TEXT_EVENTS: Final[_Events] = (TextChunk, ProgressEvent, ErrorBody)
 MESSAGE_EVENTS: Final[_Events] = (
     MessageStart,
     BlockStart,
