@@ -11,7 +11,9 @@ import httpx
 import pytest
 
 from server.api.schemas.admin import ChangesObject, EngineList
-from server.engines.base import Delta
+from server.engines.base import Delta, EngineSpec
+from server.engines.ledger import Need
+from server.errors import EngineDied
 from tests.support.admin import Farm, exact, ids
 from tests.support.ranch import Ranch, chat, error, events, until
 
@@ -256,6 +258,61 @@ async def test_a_bad_file_is_refused_whole(farm: Farm) -> None:
         assert await served(client) == ["tiny"]
         assert await answers(client, "tiny")
         assert len(ranch.engines) == 1
+
+
+def refuse_long_contexts(ranch: Ranch) -> None:
+    """Engines for more than 1,000 tokens cannot be on this machine."""
+    need = ranch.need
+
+    async def refusing(spec: EngineSpec) -> Need:
+        if spec.max_model_len > 1000:
+            raise EngineDied(f"'{spec.name}' asks for too long a context.")
+        return await need(spec)
+
+    ranch.need = refusing  # type: ignore[method-assign]
+
+
+async def test_engines_that_cannot_be_cost_the_others_nothing(farm: Farm) -> None:
+    short = TINY | {"context": {"length": 100}}
+    long = {"id": "long", "template": "raw"}  # shares the engine, and asks for 2,048 tokens
+    ranch = farm.ranch(short)
+    refuse_long_contexts(ranch)
+    async with farm.client(ranch) as client:
+        await until(lambda: len(ranch.engines) == 1)
+        problem = {
+            "where": "tiny",
+            "field": "engine",
+            "message": "'tiny' asks for too long a context.",
+        }
+        for models in ([TINY], [short, long]):
+            farm.write(*models)
+            answer = await client.post("/admin/reload")
+            assert answer.status_code == 400
+            assert answer.json()["error"]["problems"] == [problem]
+        answer = await client.post("/admin/models", json=farm.entry(long))
+        assert answer.status_code == 400
+        assert answer.json()["error"]["problems"] == [problem | {"where": "long"}]
+        assert await served(client) == ["tiny"]
+        assert await answers(client, "tiny")
+        assert [engine.alive for engine in ranch.engines] == [True]
+
+
+async def test_an_added_model_that_has_become_impossible_is_set_aside(farm: Farm) -> None:
+    short = TINY | {"context": {"length": 100}}
+    long = {"id": "long", "template": "raw"}
+    async with farm.running(short) as (_, client):
+        await client.post("/admin/models", json=farm.entry(long))
+    ranch = farm.ranch(short)
+    refuse_long_contexts(ranch)
+    async with farm.client(ranch) as client:
+        # Whether it can be is known once the files are there.
+        await until(lambda: len(ranch.engines) == 1 or ranch.herd.engines()[0].state.detail)
+        farm.write(short | {"description": "New words."})
+        body = (await client.post("/admin/reload")).json()
+        assert [(entry["id"], entry["reason"]) for entry in body["shadowed"]] == [
+            ("long", "'tiny' asks for too long a context.")
+        ]
+        assert await answers(client, "tiny")
 
 
 async def test_pins_outlive_a_reload_until_the_registry_says_something_new(farm: Farm) -> None:

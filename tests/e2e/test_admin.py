@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,15 @@ models:
     context: {{length: {length}}}
     engine: {{kv_cache: 64MiB}}
 """
-RAW = "  - {id: alder-raw, source: *weights, template: raw, engine: {kv_cache: 64MiB}}\n"
+# On the same engine.
+RAW = """\
+  - id: alder-raw
+    source: *weights
+    template: raw
+    context: {length: 512}
+    engine: {kv_cache: 64MiB}
+"""
+TOO_LONG = WEIGHTS.format(words="A tree.", length=8192)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +118,9 @@ def test_what_an_engine_holds(herd: Server) -> None:
     # What it is counted with leaves room for its largest step.
     assert memory["held"]["ram"] >= memory["measured"]["ram"] * 0.9
     assert memory["measured"]["ram"] > memory["need"]["weights"]
-    device, holdings = (
-        httpx.get(f"{herd.url}/admin/memory").json()[k] for k in ("devices", "holdings")
-    )
-    assert device[0]["held"] == holdings[0]["held"]["ram"] == memory["held"]["ram"]
+    whole = httpx.get(f"{herd.url}/admin/memory").json()
+    assert whole["devices"][0]["held"] == memory["held"]["ram"]
+    assert whole["holdings"][0]["held"] == memory["held"]
 
 
 def test_the_file_changes_under_streams(herd: Server, registry: Path) -> None:
@@ -125,6 +131,7 @@ def test_the_file_changes_under_streams(herd: Server, registry: Path) -> None:
         first = herd.engine()
         registry.write_text(WEIGHTS.format(words="An old tree.", length=1024) + RAW)
         herd.until(lambda: "alder-raw" in herd.models(), "the new model")
+        assert herd.engine() == first, "it shares the engine that is there"
         assert herd.models()["alder"]["description"] == "An old tree."
         # Another context: another engine takes over, and the first ends after its last stream.
         registry.write_text(WEIGHTS.format(words="A tree.", length=512) + RAW)
@@ -132,7 +139,10 @@ def test_the_file_changes_under_streams(herd: Server, registry: Path) -> None:
         assert first is not None
         herd.until(lambda: not first.is_running(), "the end of the first engine")
         herd.until(lambda: engine(herd, "alder")["status"] == "ready", "the other engine")
-        time.sleep(1)
+        # What can never run costs the running engine nothing.
+        registry.write_text(TOO_LONG)
+        herd.until(lambda: "its context has 8192" in herd.output(), "a refusal")
+        assert herd.models()["alder"]["max_model_len"] == 512
         registry.write_text(WEIGHTS.format(words="A tree.", length=512))
         herd.until(lambda: "alder-raw" not in herd.models(), "the end of the new model")
     finally:
