@@ -15,7 +15,19 @@ import httpx
 import pytest
 
 from server.commands.ps import duration
-from tests.e2e.harness import CAPITAL, PARIS, ROOT, Server, a_server, clean_environment, until
+from server.registry.loader import load_registry
+from server.registry.sources import ModelStore, default_cache_dir
+from tests.e2e.harness import (
+    CAPITAL,
+    PARIS,
+    ROOT,
+    Server,
+    a_server,
+    clean_environment,
+    kill,
+    until,
+)
+from tests.support.adapters import LINEARS, linear_shapes, write_adapter
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
 
@@ -58,12 +70,16 @@ def herd(registry: Path) -> Iterator[Server]:
 class Streams(threading.Thread):
     """Streams of one model, one after the other, until it is told to end.
 
+    Args:
+        until_killed: The server's end ends it too.
+
     Attributes:
         answers: What they said.
     """
 
-    def __init__(self, server: Server, model: str) -> None:
+    def __init__(self, server: Server, model: str, *, until_killed: bool = False) -> None:
         super().__init__()
+        self._until_killed = until_killed
         self.answers: list[str] = []
         self._url = f"{server.url}/v1/chat/completions"
         self._body = {
@@ -76,8 +92,13 @@ class Streams(threading.Thread):
 
     def run(self) -> None:
         while not self._over.is_set():
-            with httpx.stream("POST", self._url, json=self._body, timeout=120) as answer:
-                text = "".join(answer.iter_text())
+            try:
+                with httpx.stream("POST", self._url, json=self._body, timeout=120) as answer:
+                    text = "".join(answer.iter_text())
+            except httpx.TransportError:
+                if self._until_killed:
+                    return
+                raise
             pieces = [
                 json.loads(data) for data in re.findall(r"^data: (\{.*)$", text, re.MULTILINE)
             ]
@@ -176,3 +197,46 @@ def test_tokens_a_second_are_told(herd: Server) -> None:
     finally:
         for stream in streams:
             stream.end()
+
+
+def test_an_adapter_is_added_and_survives_a_kill(tmp_path: Path) -> None:
+    registry = tmp_path / "models.yaml"
+    engine_said = "engine: {kv_cache: 64MiB, max_adapters: 2}"
+    text = WEIGHTS.format(words="A tree.", length=1024)
+    registry.write_text(text.replace("engine: {kv_cache: 64MiB}", engine_said))
+    arguments = ("--registry", str(registry), "--database-url", f"sqlite:///{tmp_path}/corral.db")
+    with a_server(*arguments) as server:
+        process = server.wait_ready().engine()
+        source = load_registry(registry).models[0].source
+        folder = ModelStore(default_cache_dir()).path_if_ready(source)
+        assert folder is not None
+        shapes = linear_shapes(json.loads((folder / "config.json").read_text()))
+        lora = write_adapter(tmp_path / "lora", shapes, targets=LINEARS, strength=3.0)
+        body = {"lora_name": "org/mine", "lora_path": str(lora)}
+        with httpx.Client(base_url=server.url, timeout=120) as client:
+            streams = Streams(server, "alder", until_killed=True)
+            streams.start()
+            answer = client.post("/v1/load_lora_adapter", json=body)
+            assert answer.text == "Success: LoRA adapter 'org/mine' added successfully."
+            assert answer_of(client, "org/mine") != PARIS
+            kill(server.pid)  # as soon as it has answered
+            streams.join()
+        # Whatever was whole before the end is the base's own answer.
+        assert set(streams.answers) <= {PARIS}
+        assert process is not None
+        server.wait_gone()
+    with a_server(*arguments) as server:
+        server.wait_ready()
+        with httpx.Client(base_url=server.url, timeout=120) as client:
+            assert answer_of(client, "org/mine") != PARIS
+            assert answer_of(client, "alder") == PARIS
+            answer = client.post("/v1/unload_lora_adapter", json={"lora_name": "org/mine"})
+            assert answer.text == "Success: LoRA adapter 'org/mine' removed successfully."
+        assert list(server.models()) == ["alder"]
+
+
+def answer_of(client: httpx.Client, model: str) -> str:
+    messages = [{"role": "user", "content": CAPITAL}]
+    body = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 24}
+    answer = client.post("/v1/chat/completions", json=body).json()
+    return str(answer["choices"][0]["message"]["content"])
