@@ -38,9 +38,7 @@ def test_every_damage_was_tried(report: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("damage", EXPECTED)
-def test_a_damage_is_one_adapters_error(
-    report: dict[str, Any], damage: str, tmp_path: Path
-) -> None:
+def test_a_damage_is_one_adapters_error(report: dict[str, Any], damage: str) -> None:
     error = report[damage]["error"]
     assert error is not None
     assert error.startswith(f"The adapter of '{damage}' cannot be used: ")
