@@ -1,4 +1,4 @@
-"""Runs the scripts that compute log-probabilities, each in a process of its own."""
+"""Runs scripts beside this file that load an engine, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def real_model() -> Path:
     return ModelStore(cache).prepare(source)
 
 
-def run(script: str, *arguments: str | Path) -> list[dict[str, Any]]:
-    """The rows that a script beside this file prints.
+def run(script: str, *arguments: str | Path) -> Any:
+    """The JSON that a script prints.
 
     Raises:
         AssertionError: It failed; with what it said.
@@ -40,5 +40,4 @@ def run(script: str, *arguments: str | Path) -> list[dict[str, Any]]:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
-    return rows
+    return json.loads(done.stdout.splitlines()[-1])
