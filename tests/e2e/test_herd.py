@@ -147,15 +147,23 @@ def take(story: Story, data: str) -> None:
         story.first.set()
 
 
+async def both_loaded(server: Server) -> None:
+    """Have the first two models loaded, and not the third."""
+    async with sdk(server) as openai, httpx.AsyncClient(timeout=LONGEST_WAIT_S) as http:
+        unloaded = await http.post(server.url + "/admin/models/cedar/unload", json={})
+        assert unloaded.is_success, unloaded.text
+        for model in MODELS[:2]:
+            await openai.completions.create(model=model, prompt="a", max_tokens=1)
+    assert [server.status(name) for name in MODELS] == ["ready", "ready", "unloaded"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 @pytest.mark.parametrize("victim", ["alder", "birch"])
 async def test_an_engine_that_dies_or_hangs_hurts_nobody_else(
     herd: Server, victim: str, number: signal.Signals
 ) -> None:
     other = "birch" if victim == "alder" else "alder"
-    async with sdk(herd) as openai:  # both are there
-        for model in (victim, other):
-            await openai.completions.create(model=model, prompt="a", max_tokens=1)
+    await both_loaded(herd)
     engine = herd.engine_of(victim)
     stories = {model: [Story() for _ in range(8)] for model in (victim, other)}
     listening = [
@@ -193,11 +201,10 @@ async def test_an_engine_that_dies_idle_is_back_before_anybody_asks(herd: Server
 
 
 async def test_a_busy_model_makes_room_in_the_end(herd: Server) -> None:
+    await both_loaded(herd)
     async with sdk(herd) as openai:
-        for model in MODELS[:2]:
-            await openai.completions.create(model=model, prompt="a", max_tokens=1)
         stories = {model: Story() for model in MODELS[:2]}
-        # More than a minute of work: they outlast 10 s of waiting and 20 s of draining.
+        # Half a minute of work and more: they outlast 4 s of waiting and 5 s of draining.
         listening = [
             asyncio.create_task(listen(herd, model, story, 1000))
             for model, story in stories.items()
