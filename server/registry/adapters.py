@@ -216,8 +216,15 @@ class AdapterStore:
         target = self._copies / digest
         # Files of the cache are replaced and never written to: a second name for them will do.
         bring: Callable[[Path, Path], object] = shutil.copyfile if own else _link_or_copy
-        if _looks(target) and digest_of(target) == digest:
-            return target, digest
+        # One at a time: who replaces a damaged copy must not take away a whole one from others.
+        with self._cache.lock(f"adapter {digest}", NullProgress()):
+            if not (_looks(target) and digest_of(target) == digest):
+                self._replace(folder, target, digest, bring)
+        return target, digest
+
+    def _replace(
+        self, folder: Path, target: Path, digest: str, bring: Callable[[Path, Path], object]
+    ) -> None:
         self._copies.mkdir(parents=True, exist_ok=True)
         self._sweep()
         with tempfile.TemporaryDirectory(dir=self._copies, prefix=".partial-") as partial:
@@ -228,7 +235,6 @@ class AdapterStore:
             shutil.rmtree(target, ignore_errors=True)  # a damaged one
             Path(partial).chmod(0o755)
             _move(Path(partial), target)
-        return target, digest
 
     def _sweep(self) -> None:
         """Delete copies that have not been asked for in days, and what dead processes left."""

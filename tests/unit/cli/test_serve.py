@@ -26,7 +26,7 @@ class Server:
     """A running `corral serve`."""
 
     def __init__(self, folder: Path, *args: str, **environment: str) -> None:
-        self._log = (folder / f"stderr-{time.monotonic_ns()}").open("w+")
+        self._log = (folder / f"stderr-{time.monotonic_ns()}").open("a+")
         self.process = subprocess.Popen(
             [sys.executable, str(SCRIPT), "serve", *args],
             cwd=folder,
