@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks import (
+    adapters,
     cold_start,
     contention,
     first_serve,
@@ -44,6 +45,9 @@ DEFAULT = "throughput"
 MEASUREMENTS = {
     DEFAULT: Measurement(
         "Corral beside vLLM's own server (the default)", throughput.add_options, throughput.measure
+    ),
+    "adapters": Measurement(
+        "what adapters cost, beside vLLM's own server", adapters.add_options, adapters.measure
     ),
     "cold-start": Measurement(
         "process start to first token, beside vLLM's own server",

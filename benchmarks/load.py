@@ -32,6 +32,7 @@ class Load:
         seed: Draws the random prompts; another seed shares no prefix with this one.
         backend: ``openai`` (completions) or ``openai-chat``.
         output_tokens: Length of every answer.
+        models: Models to ask in turn; none: the model under test.
     """
 
     streams: int
@@ -39,6 +40,7 @@ class Load:
     seed: int
     backend: str = "openai"
     output_tokens: int = OUTPUT_TOKENS
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ def default_prompts(streams: int) -> int:
 
 def arguments(load: Load, server_port: int, model: Model) -> list[str]:
     """The command line of ``vllm bench serve`` for this load."""
+    # What it calls adapters are names, whatever is behind them.
+    asked = ["--lora-assignment", "round-robin", "--lora-modules", *load.models]
     return [
         *("--backend", load.backend, "--endpoint", ENDPOINTS[load.backend]),
         *("--host", "127.0.0.1", "--port", str(server_port)),
@@ -75,6 +79,7 @@ def arguments(load: Load, server_port: int, model: Model) -> list[str]:
         # The servers' default sampling differs (registry, generation_config.json).
         *("--seed", str(load.seed), "--temperature", "0"),
         *("--save-detailed", "--disable-tqdm"),
+        *(asked if load.models else ()),
     ]
 
 

@@ -30,11 +30,13 @@ class ChildSettings:
         log_file: Receives stdout and stderr of the process, appended.
         environment: Variables that it must have, also where the process that it is forked from was
             made without them.
+        empty_blocks: KV cache blocks are emptied before each use.
     """
 
     server_pid: int
     log_file: Path | None
     environment: Mapping[str, str] = field(default_factory=dict)
+    empty_blocks: bool = False
 
 
 def main(target: Callable[..., None], kwargs: Mapping[str, Any], settings: ChildSettings) -> None:
@@ -47,9 +49,11 @@ def main(target: Callable[..., None], kwargs: Mapping[str, Any], settings: Child
     # out of the group. Ending engines is the server's work.
     os.setpgrp()
     # Imports vLLM, as the target does.
-    from server.engines import grammars
+    from server.engines import grammars, kv_blocks
 
     grammars.install()
+    if settings.empty_blocks:
+        kv_blocks.empty_new_ones()
     target(**kwargs)
 
 

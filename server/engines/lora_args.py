@@ -57,6 +57,21 @@ def lora_args(spec: EngineSpec, *, spare_slot: bool) -> dict[str, Any]:
     return args
 
 
+def adapter_bytes(
+    rank: int, *, linear_width: int, vocab_size: int, architecture: str, number_bytes: int
+) -> int:
+    """Memory of one adapter where there is room for ``rank``.
+
+    Args:
+        linear_width: Inputs and outputs of the model's linear layers, summed.
+        vocab_size: Of the embeddings and the output layer.
+        architecture: The model's class; of those not known here vLLM makes room in these two too.
+        number_bytes: Of a weight.
+    """
+    others = 0 if architecture in _WITH_THESE else 2 * vocab_size
+    return room_for(rank) * (linear_width + others) * number_bytes
+
+
 def adapters_bytes(spec: EngineSpec, *, cpu: bool) -> int:
     """Memory that room for ``spec.max_adapters`` takes, on the device that computes."""
     if not spec.max_adapters:

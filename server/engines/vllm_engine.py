@@ -340,11 +340,13 @@ class VllmEngine:
         from vllm.v1.engine import utils
 
         original = utils.get_mp_context
-        context = _EngineContext(
-            self._plan.start_method,
-            child.ChildSettings(os.getpid(), self._log_file, _gpu_environment(self._plan)),
-            self._processes,
+        settings = child.ChildSettings(
+            os.getpid(),
+            self._log_file,
+            _gpu_environment(self._plan),
+            empty_blocks=self._plan.device == "cpu" and self._spec.max_adapters > 0,
         )
+        context = _EngineContext(self._plan.start_method, settings, self._processes)
         utils.get_mp_context = lambda: context
         try:
             yield

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from server.engines.adapters import RETRY_AFTER_S
 from server.engines.base import Adapter, Engine
 from server.engines.lora_args import LEAST_RANK, RANKS
@@ -18,6 +20,8 @@ from server.registry.adapter_files import find_misfits
 from server.registry.adapters import AdapterCopy, AdapterStore
 from server.registry.progress import Progress
 from server.registry.schema import ModelEntry
+
+log = structlog.get_logger(__name__)
 
 # Looking whether files have changed takes microseconds, and for good where a network disk hangs.
 _LOOKERS = ThreadPoolExecutor(2, thread_name_prefix="look")
@@ -150,6 +154,8 @@ class HostedAdapter:
         return copy
 
     def _note(self, failure: str) -> None:
+        if failure != self.failure:
+            log.warning("adapter failed", model=self._name, error=failure)
         self.failure, self.failed_at = failure, time.time()
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from server.engines.base import Engine, EngineSpec, Shape
 from server.engines.ledger import Need
-from server.engines.lora_args import room_for
+from server.engines.lora_args import adapter_bytes
 from server.engines.slot import Report
 from server.generation.adapters import HostedAdapter, begin_finding, known_ranks, preload, room
 from server.generation.weights import ModelFiles, Weights
@@ -149,7 +149,13 @@ def engine_spec(
         embeds=entries[0].kind == "embedding",
         max_adapters=max_adapters,
         max_adapter_rank=max_rank,
-        adapter_bytes=room_for(max_rank) * info.linear_width * number,
+        adapter_bytes=adapter_bytes(
+            max_rank,
+            linear_width=info.linear_width,
+            vocab_size=info.vocab_size,
+            architecture=info.architecture,
+            number_bytes=number,
+        ),
         extra=settings.extra,
     )
 

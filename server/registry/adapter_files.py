@@ -32,6 +32,9 @@ _UNSUPPORTED = {
     "use_bdlora": "a block-diagonal LoRA (use_bdlora)",
 }
 _NOT_LINEAR = ("lm_head", "embed_tokens")
+# Names in `rank_pattern` and `alpha_pattern`. PEFT takes them as expressions, and an engine that is
+# caught in one answers nobody.
+_PLAIN_NAME = re.compile(r"\^?(\w|\\?\.)+")
 ADAPTER_HINT = "give it an entry with 'base' and 'adapter' instead of 'source'"
 """What to do with an adapter that stands where a model should."""
 
@@ -79,6 +82,33 @@ def describe_adapter(directory: Path, name: str) -> AdapterInfo:
         weight_bytes=sum(t["data_offsets"][1] - t["data_offsets"][0] for t in tensors.values()),
         shapes=shapes,
     )
+
+
+def require_numbers(directory: Path, name: str) -> None:
+    """Look for what is no number in an adapter's weights; reads all of them.
+
+    Raises:
+        SourceError: There is some, as training that went astray leaves it.
+    """
+    path = directory / ADAPTER_WEIGHTS
+    tensors = safetensors_header(path)
+    with path.open("rb") as file:
+        begin = 8 + int.from_bytes(file.read(8), "little")
+        for tensor, header in tensors.items():
+            first, end = header["data_offsets"]
+            file.seek(begin + first)
+            if not _all_finite(header["dtype"], file.read(end - first)):
+                raise SourceError(f"{name} holds what is no number (NaN, infinity) in {tensor}.")
+
+
+def _all_finite(dtype: str, data: bytes) -> bool:
+    """Whether no exponent has all bits set, which is what tells numbers from the rest."""
+    if dtype == "F16":
+        return re.search(rb"[\x7c-\x7f\xfc-\xff]", data[1::2]) is None
+    # The exponent's last bit is the next byte's first. Numbers with the others set are rare.
+    size = {"BF16": 2, "F32": 4}[dtype]
+    high, next_ = data[size - 1 :: size], data[size - 2 :: size]
+    return all(next_[match.start()] < 0x80 for match in re.finditer(rb"[\x7f\xff]", high))
 
 
 def require_adapter_files(directory: Path, name: str) -> None:
@@ -153,6 +183,13 @@ def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
 
 def _ranks(config: Mapping[str, Any], name: str) -> set[int]:
     patterns = config.get("rank_pattern") or {}
+    for field in ("rank_pattern", "alpha_pattern"):
+        for key in config.get(field) or {}:
+            if not _PLAIN_NAME.fullmatch(str(key)):
+                raise SourceError(
+                    f"{name}: {field} of {ADAPTER_CONFIG} names layers by the expression '{key}'. "
+                    "Write their names."
+                )
     ranks = [config.get("r"), *(patterns.values() if isinstance(patterns, dict) else [None])]
     if not all(type(rank) is int and rank > 0 for rank in ranks):
         raise SourceError(f"{name}: {ADAPTER_CONFIG} states no rank ('r', 'rank_pattern').")

@@ -26,6 +26,7 @@ from server.registry.adapter_files import (
     describe_adapter,
     digest_of,
     require_adapter_files,
+    require_numbers,
 )
 from server.registry.cache import ModelCache, Workshop, disk_errors
 from server.registry.fetch_hub import fetch_repository
@@ -147,6 +148,7 @@ class AdapterStore:
             if own and after != before:
                 raise SourceError(f"{source} changed while it was read. Try again.")
             copy = AdapterCopy(directory, digest, describe_adapter(directory, str(source)))
+            require_numbers(directory, str(source))
             _touch(directory)
             self._known[source.key] = ((after, _looks(directory)), copy)
         return copy
@@ -167,6 +169,7 @@ class AdapterStore:
             problems = find_damage(folder, manifest, progress or NullProgress())
         try:
             describe_adapter(folder, str(source))
+            require_numbers(folder, str(source))
         except SourceError as error:
             problems.append(str(error).rstrip("."))
         return problems
@@ -191,6 +194,7 @@ class AdapterStore:
         with self._cache.building(source.key) as workshop:
             resolved = self._fill(source, workshop, progress)
             describe_adapter(workshop.model, str(source))
+            require_numbers(workshop.model, str(source))
             identity = source.model_dump(mode="json")
             return self._cache.publish(workshop.model, source.key, identity, resolved, progress)
 

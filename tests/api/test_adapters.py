@@ -185,6 +185,15 @@ async def test_adapters_that_are_not_served_or_do_not_fit(
     await ok(client, "base", "two")
 
 
+async def test_an_adapter_of_no_numbers_is_refused(
+    stable: Stable, client: httpx.AsyncClient
+) -> None:
+    write_adapter(stable.one, SHAPES, rank=4, strength=float("nan"))
+    answer = await ask(client, "one")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "adapter_failed")
+    assert "holds what is no number (NaN, infinity)" in answer.json()["error"]["message"]
+
+
 async def test_what_the_engine_refuses_fails_alone_too(
     ranch: Ranch, client: httpx.AsyncClient
 ) -> None:

@@ -62,6 +62,8 @@ def damages(shapes: Shapes) -> dict[str, Callable[[Path], object]]:
         "other modules": lambda folder: write_adapter(
             folder, strange, targets=("x_proj", "y_proj")
         ),
+        "no numbers": write(strength=float("nan")),
+        "huge numbers": write(strength=1e30),
         "DoRA": write(use_dora=True),
         "modules_to_save": write(modules_to_save=["lm_head"]),
         "bias": write(bias="all"),
@@ -83,11 +85,12 @@ class Lab:
         digest = "".join(char if char in "0123456789abcdef" else "7" for char in digest)
         return Adapter(name, folder, digest, rank=8, bytes=0)
 
-    async def answer(self, adapter: Adapter | None) -> list[int]:
+    async def answer(self, adapter: Adapter | None, **sampling: Any) -> list[int]:
+        settings = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True} | sampling
         request = GenerationRequest(
             request_id=os.urandom(8).hex(),
             prompt_token_ids=PROMPT,
-            sampling=SamplingSettings(max_tokens=8, temperature=0.0, ignore_eos=True),
+            sampling=SamplingSettings(**settings),
             adapter=adapter,
         )
         found: list[int] = []
@@ -102,6 +105,7 @@ class Lab:
     async def error(self, adapter: Adapter) -> str | None:
         try:
             await self.answer(adapter)
+            await self.answer(adapter, temperature=1.0, top_p=0.9, top_k=5, logprobs=2)
         except AdapterFailed as error:
             return str(error)
         return None

@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-PREFIX = "base_model.model."
+from tests.support.merged import merge
 
 
 def main(model_dir: str, options_json: str) -> None:
@@ -33,17 +32,6 @@ def main(model_dir: str, options_json: str) -> None:
             if options["used"][place] == number:
                 rows[place] = {"prompt": logprobs(model, prompt(place, length))}
     sys.stdout.write(json.dumps([rows[place] for place in sorted(rows)]) + "\n")
-
-
-def merge(model: Any, folder: Path) -> None:
-    config = json.loads((folder / "adapter_config.json").read_text())
-    tensors = load_file(folder / "adapter_model.safetensors")
-    parameters = dict(model.named_parameters())
-    for name, down in tensors.items():
-        if name.endswith(".lora_A.weight"):
-            module = name.removeprefix(PREFIX).removesuffix(".lora_A.weight")
-            up = tensors[name.replace(".lora_A.", ".lora_B.")]
-            parameters[f"{module}.weight"].data += config["lora_alpha"] / config["r"] * up @ down
 
 
 @torch.no_grad()

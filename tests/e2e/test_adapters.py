@@ -44,11 +44,11 @@ class Ranch(NamedTuple):
     shapes: Mapping[str, tuple[int, int]]
 
 
-def registry(folders: Mapping[str, Path], **engine: Any) -> dict[str, Any]:
+def registry(folders: Mapping[str, Path]) -> dict[str, Any]:
     """The shipped chat model with an adapter for each folder."""
     shipped = yaml.safe_load((ROOT / "model_registry.yaml").read_text("utf-8"))
     context = {"length": 1024}
-    base = shipped["models"][0] | {"context": context, "engine": engine}
+    base = shipped["models"][0] | {"context": context}
     adapters = [
         {"id": name, "base": INSTRUCT, "adapter": {"directory": str(folder)}, "context": context}
         for name, folder in folders.items()
@@ -56,9 +56,9 @@ def registry(folders: Mapping[str, Path], **engine: Any) -> dict[str, Any]:
     return {"models": [base, *adapters]}
 
 
-def serve(tmp: Path, folders: Mapping[str, Path], **engine: Any) -> Iterator[Server]:
+def serve(tmp: Path, models: Mapping[str, Any]) -> Iterator[Server]:
     path = tmp / "model_registry.yaml"
-    path.write_text(yaml.safe_dump(registry(folders, **engine)), encoding="utf-8")
+    path.write_text(yaml.safe_dump(models), encoding="utf-8")
     with a_server("--registry", str(path)) as server:
         # Not `wait_ready`: some of the adapters are broken.
         server.until(
@@ -87,7 +87,7 @@ def ranch(
     }
     weights = folders["broken"] / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    for server in serve(tmp, folders):
+    for server in serve(tmp, registry(folders)):
         yield Ranch(server, folders, shapes)
 
 
@@ -226,20 +226,26 @@ def test_after_the_engines_death_an_adapter_answers_as_before(ranch: Ranch, clie
     assert {model: ask(client, model) for model in MODELS} == before
 
 
-def test_with_one_place_adapters_take_turns_and_answer_the_same(
+def test_the_example_with_one_place_for_two_adapters_that_take_turns(
     tmp_path: Path, shapes: dict[str, tuple[int, int]]
 ) -> None:
-    folders = {
-        "qv": write_adapter(tmp_path / "qv", shapes, rank=8, seed=3, strength=1.0),
-        "all": write_adapter(tmp_path / "all", shapes, targets=LINEARS, seed=2, strength=0.5),
-    }
-    calls = [(model, question) for question in QUESTIONS[:3] for model in MODELS]
+    example = yaml.safe_load((ROOT / "examples" / "registry" / "adapters.yaml").read_text("utf-8"))
+    base, *adapters = example["models"]
     # In float32 nothing is near a tie, on any processor.
-    for server in serve(tmp_path, folders, max_adapters=1, dtype="float32"):
+    base["engine"] |= {"max_adapters": 1, "dtype": "float32"}
+    for seed, adapter in enumerate(adapters):
+        folder = tmp_path / adapter["id"]
+        write_adapter(folder, shapes, targets=LINEARS, seed=seed, strength=0.8)
+        adapter["adapter"] = {"directory": str(folder)}
+    names = [model["id"] for model in example["models"]]
+    assert names == [INSTRUCT, "pirate", "haiku"]
+    calls = [(name, question) for question in QUESTIONS[:3] for name in names]
+    for server in serve(tmp_path, example):
         url = server.url + "/v1"
         with OpenAI(base_url=url, api_key="none", timeout=120, max_retries=0) as client:
             alone = {call: ask(client, *call) for call in calls}
-        assert len({*alone.values()}) == len(calls)
+        told = {tuple(alone[name, question] for question in QUESTIONS[:3]) for name in names}
+        assert len(told) == 3, "each tells something else"
         got = asyncio.run(interleaved(url, calls * 3, at_once=6))
         assert [text for _, text in got] == [alone[call] for call, _ in got]
         assert {m["status"] for m in server.models().values()} == {"ready"}

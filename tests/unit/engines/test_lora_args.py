@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from server.engines.base import EngineSpec
+from server.engines import vllm_adapters
+from server.engines.base import Adapter, EngineSpec
 from server.engines.hardware import Gpu, Hardware, Node
-from server.engines.lora_args import RANKS, adapters_bytes, lora_args, room_for
+from server.engines.lora_args import RANKS, adapter_bytes, adapters_bytes, lora_args, room_for
 from server.engines.need import GIB
 from server.engines.plan import plan_engine
-from server.engines.vllm_adapters import engine_id
-from server.errors import EngineDied
+from server.engines.vllm_adapters import VllmAdapters, engine_id
+from server.errors import AdapterFailed, EngineDied, GenerationFailed
 
 MIB = 1 << 20
 
@@ -95,6 +97,12 @@ def test_what_adapters_take_counts() -> None:
     assert shares == [0.05, 0.09]
 
 
+def test_what_one_adapter_takes() -> None:
+    known = {"linear_width": 1000, "vocab_size": 300, "number_bytes": 2}
+    assert adapter_bytes(20, architecture="LlamaForCausalLM", **known) == 32 * 1000 * 2
+    assert adapter_bytes(8, architecture="GPTNeoXForCausalLM", **known) == 16 * 1600 * 2
+
+
 def test_adapters_are_not_compiled_on_a_cpu_and_that_is_said() -> None:
     with pytest.raises(EngineDied, match="adapters cannot be compiled on a CPU"):
         plan_engine(spec(compile=True), machine())
@@ -109,3 +117,34 @@ def test_an_adapters_number_is_its_digests_and_nobody_elses() -> None:
     assert other != number
     assert 0 < other < 2**31
     assert engine_id("00000000" + digest[8:], ()) > 0
+
+
+class Silent:
+    """An ``AsyncLLM`` that never answers a call, and has ended."""
+
+    errored = False
+
+    async def remove_lora(self, _: int) -> bool:
+        self.errored = True
+        await asyncio.Event().wait()
+        return True
+
+
+async def test_a_call_that_a_dead_engine_owes_is_not_waited_for() -> None:
+    exceptions = pytest.importorskip("vllm.v1.engine.exceptions")
+    llm: Any = Silent()
+    with pytest.raises(exceptions.EngineDeadError):
+        await asyncio.wait_for(vllm_adapters._while_alive(llm, llm.remove_lora(1)), 5)
+
+
+async def test_an_engine_is_never_asked_for_what_it_does_not_hold() -> None:
+    adapters = VllmAdapters(spec())
+    assert adapters.request(None) is None
+    with pytest.raises(GenerationFailed, match="does not hold the adapter of 'a'"):
+        adapters.request(Adapter("a", Path("/a"), "0" * 64, rank=8, bytes=0))
+    with pytest.raises(AdapterFailed) as caught:
+        await adapters.load(Silent(), Adapter("a", Path("/a"), "1" * 64, rank=64, bytes=0))
+    assert str(caught.value) == (
+        "The adapter of 'a' has rank 64, and its engine was started for ranks up to 20. Set "
+        "engine.max_adapter_rank: 64 in the entry of its base model, and have that loaded again."
+    )

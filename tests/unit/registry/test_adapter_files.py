@@ -11,7 +11,12 @@ import pytest
 from safetensors.numpy import save_file
 
 from server.errors import SourceError
-from server.registry.adapter_files import describe_adapter, digest_of, find_misfits
+from server.registry.adapter_files import (
+    describe_adapter,
+    digest_of,
+    find_misfits,
+    require_numbers,
+)
 from tests.support.adapters import LINEARS, linear_shapes, write_adapter, write_linears
 from tests.unit.registry.conftest import CONFIG
 
@@ -63,7 +68,8 @@ def test_what_the_files_say(folder: Path) -> None:
 
 
 def test_the_rank_is_the_largest_of_all_layers(folder: Path) -> None:
-    reconfigure(folder, rank_pattern={"layers.1.self_attn.v_proj": 12})
+    names = {"layers.1.self_attn.v_proj": 12, r"^model\.layers\.1\.mlp.up_proj": 3}
+    reconfigure(folder, rank_pattern=names)
     assert describe_adapter(folder, "mine").rank == 12
 
 
@@ -97,6 +103,11 @@ def test_kinds_that_are_not_served(folder: Path, fields: dict[str, Any], words: 
         (
             {"rank_pattern": {"q_proj": "8"}},
             "mine: adapter_config.json states no rank ('r', 'rank_pattern').",
+        ),
+        (
+            {"alpha_pattern": {"(a+)+b": 3}},
+            "mine: alpha_pattern of adapter_config.json names layers by the expression '(a+)+b'. "
+            "Write their names.",
         ),
         ({"lora_alpha": None}, "mine: adapter_config.json states no 'lora_alpha'."),
         ({"r": 5}, f"mine: {FIRST} has rank 4, which adapter_config.json lacks."),
@@ -219,3 +230,46 @@ def test_the_digest_is_that_of_both_files(folder: Path) -> None:
     assert other != before
     write_adapter(folder, SHAPES, rank=4, seed=1, lora_alpha=9)
     assert digest_of(folder) not in (before, other)
+
+
+def halves(*numbers: float) -> np.ndarray[Any, Any]:
+    """bfloat16 numbers, as numpy can hold them: the upper halves of float32."""
+    return (np.array(numbers, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+@pytest.mark.parametrize("dtype", ["F32", "F16", "BF16"])
+@pytest.mark.parametrize(
+    ("numbers", "finite"),
+    [
+        ((0.0, -1.5, 2e-5, 65504.0, -65504.0), True),
+        ((0.0, 1.0, float("nan"), 2.0), False),
+        ((0.0, 1.0, float("inf")), False),
+        ((float("-inf"), 0.0), False),
+        ((), True),
+    ],
+)
+def test_what_is_no_number_is_found(
+    tmp_path: Path, dtype: str, numbers: tuple[float, ...], finite: bool
+) -> None:
+    values = {
+        "F32": lambda: np.array(numbers, np.float32).tobytes(),
+        "F16": lambda: np.array(numbers, np.float16).tobytes(),
+        "BF16": lambda: halves(*numbers).tobytes(),
+    }[dtype]()
+    tensor = {"dtype": dtype, "shape": [len(numbers)], "data_offsets": [0, len(values)]}
+    header = json.dumps({"w": tensor}).encode()
+    content = len(header).to_bytes(8, "little") + header + values
+    (tmp_path / "adapter_model.safetensors").write_bytes(content)
+    if finite:
+        require_numbers(tmp_path, "mine")
+    else:
+        with pytest.raises(SourceError) as caught:
+            require_numbers(tmp_path, "mine")
+        assert str(caught.value) == "mine holds what is no number (NaN, infinity) in w."
+
+
+def test_the_largest_numbers_are_numbers(tmp_path: Path) -> None:
+    largest = float(np.finfo(np.float32).max)
+    numbers = np.array([largest, -largest, 1.7e38], np.float32)
+    save_file({"x": numbers}, tmp_path / "adapter_model.safetensors")
+    require_numbers(tmp_path, "mine")

@@ -44,6 +44,7 @@ def test_examples(path: Path, templates: frozenset[str]) -> None:
 
 def test_the_examples_are_all_there() -> None:
     assert [path.name for path in EXAMPLES] == [
+        "adapters.yaml",
         "directory.yaml",
         "embedding.yaml",
         "gpu-herd.yaml",
@@ -59,6 +60,9 @@ def test_the_herd_loads_on_demand_and_spans_the_sizes(templates: frozenset[str])
     sizes = {m.id: m.engine.tensor_parallel_size for m in registry.models}
     assert {sizes[f"llama-{size}"] for size in ("7b", "13b")} == {1}
     assert (sizes["llama-30b"], sizes["llama-65b"], sizes["llama-2-70b-chat"]) == (2, 4, 4)
+    lora = registry.resolve("alpaca-lora-7b")
+    assert lora.engine_key == registry.resolve("llama-7b").engine_key
+    assert lora.template == "alpaca-lora"
     used = {m.template for m in registry.models}
     assert {"raw", "dialogue", "alpaca", "vicuna-v1.1", "llama-2", "llama-3", "koala"} <= used
 
