@@ -9,6 +9,7 @@ until that is mended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from itertools import chain, repeat
@@ -70,8 +71,7 @@ class RegistryKeeper:
         if not self._store.kept:
             return
         async with self._one_at_a_time:
-            found = await self._store.all(self._name)
-            await self._serve(self._file, {entry.id: entry for entry in found})
+            await self._serve(self._file, await self._stored())
 
     async def keep_opening(self) -> None:
         """`open`, tried again for as long as the database cannot be read."""
@@ -88,7 +88,7 @@ class RegistryKeeper:
                 return
 
     async def reload(self) -> Changes:
-        """Read the file again, and serve what it says now.
+        """Read the file again, and what other servers have added, and serve that.
 
         Raises:
             InvalidRequest: There is no file.
@@ -98,7 +98,11 @@ class RegistryKeeper:
             if self._path is None:
                 raise InvalidRequest("This server was started without a registry file.")
             file = await asyncio.to_thread(load_registry, self._path, known_templates=FORMATS)
-            return await self._serve(file, self._added)
+            added = self._added
+            if self._store.kept:
+                with contextlib.suppress(StorageFailed):  # it has been logged
+                    added = await self._stored()
+            return await self._serve(file, added)
 
     async def add(self, entry: Mapping[str, Any], *, replace: bool = False) -> ModelEntry:
         """Serve another entry from now on, also after a restart.
@@ -179,6 +183,9 @@ class RegistryKeeper:
     def _name(self) -> str:
         """What added entries are kept under."""
         return "" if self._path is None else str(self._path)
+
+    async def _stored(self) -> Mapping[str, AddedEntry]:
+        return {entry.id: entry for entry in await self._store.all(self._name)}
 
     async def _serve(self, file: Registry, added: Mapping[str, AddedEntry]) -> Changes:
         """Put together what is to be served, and serve it.

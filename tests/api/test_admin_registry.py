@@ -198,6 +198,15 @@ async def test_the_file_comes_first(farm: Farm) -> None:
         assert await served(client) == ["tiny", "org/new"]
 
 
+async def test_servers_of_the_same_file_share_what_was_added(farm: Farm) -> None:
+    async with farm.running(TINY) as (_, one), farm.running(TINY) as (_, two):
+        await one.post("/admin/models", json=farm.entry(NEW))
+        assert (await two.post("/admin/reload")).json()["added"] == ["org/new"]
+        await two.delete("/admin/models/org/new")
+        assert (await one.post("/admin/reload")).json()["removed"] == ["org/new"]
+        assert (await served(one), await served(two)) == (["tiny"], ["tiny"])
+
+
 async def test_each_registry_file_has_its_own(farm: Farm, tmp_path: Path) -> None:
     async with farm.running(TINY) as (_, client):
         await client.post("/admin/models", json=farm.entry(NEW))
