@@ -9,5 +9,5 @@ curl --silent --show-error --fail-with-body \
     "${OPENAI_BASE_URL:-http://127.0.0.1:8000/v1}/embeddings" \
     -H "Authorization: Bearer ${OPENAI_API_KEY:-none}" \
     -H 'Content-Type: application/json' \
-    -d '{"model": "'"${2:-smollm2-135m-vectors}"'", "input": "'"$text"'"}'
+    -d '{"model": "'"${2:-all-minilm-l6-v2}"'", "input": "'"$text"'"}'
 echo

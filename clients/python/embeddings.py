@@ -12,7 +12,7 @@ import sys
 
 from openai import OpenAI
 
-MODEL = "smollm2-135m-vectors"
+MODEL = "all-minilm-l6-v2"
 TEXTS = ["A kitten naps on the couch.", "Tax returns are due in April.", "It rains in London."]
 
 

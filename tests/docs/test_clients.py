@@ -26,7 +26,7 @@ from tests.support.ranch import Ranch, listening, until, write_tiny_model
 CLIENTS = ROOT / "clients"
 # Made by clients/langchain/requirements.txt's own first lines.
 LANGCHAIN = CLIENTS / "langchain" / ".venv" / "bin" / "python"
-CHAT, VECTORS = "smollm2-135m-instruct", "smollm2-135m-vectors"
+CHAT, VECTORS = "smollm2-135m-instruct", "all-minilm-l6-v2"
 MODELS: tuple[Mapping[str, Any], ...] = (
     {"id": CHAT, "template": "chatml"},
     {"id": VECTORS, "kind": "embedding"},

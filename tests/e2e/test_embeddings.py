@@ -198,6 +198,18 @@ def test_the_same_in_node(client: OpenAI, server: Server, tmp_path: Path) -> Non
     assert "pass 4" in run_tests("embeddings.test.mjs", server.url, CASES=table)
 
 
+def test_the_client_finds_the_nearest_text(server: Server) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "clients" / "python" / "embeddings.py")],
+        env=clean_environment() | {"OPENAI_BASE_URL": f"{server.url}/v1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[0] == "0.738 A kitten naps on the couch."
+
+
 def model_directory(model: str) -> Path:
     """Where the server has the model's files."""
     entry = load_registry(REGISTRY, known_templates=FORMATS).resolve(model)
