@@ -1,0 +1,98 @@
+/** Answers under way, in whichever chat; they go on while another one is looked at. */
+import { defineStore } from 'pinia';
+import { shallowReactive } from 'vue';
+import type { ChatRequest, Message, MessageChange } from '@/api/types';
+import { type Run, answer, newRun } from '@/chat/answering';
+import { type Line, adopt } from '@/chat/lines';
+import { t } from '@/i18n';
+import { useChats } from './chats';
+import { useNotices } from './notices';
+import { useSession } from './session';
+
+const SAVE_EVERY_MS = 2000;
+// Browsers let a request of this size outlive its page.
+const MOST_KEPT_ALIVE = 60_000;
+
+interface Entry {
+  chat: string;
+  line: Line;
+  run: Run;
+}
+
+export const useRuns = defineStore('runs', () => {
+  const session = useSession();
+  const notices = useNotices();
+  const chats = useChats();
+  /** By the line's key. */
+  const entries = shallowReactive(new Map<string, Entry>());
+
+  function of(line: Line): Run | undefined {
+    return entries.get(line.key)?.run;
+  }
+
+  function inChat(chat: string | undefined): Entry[] {
+    return [...entries.values()].filter((entry) => entry.chat === chat);
+  }
+
+  /** The line of a message that is being written, which is ahead of what is stored. */
+  function lineOf(id: string): Line | undefined {
+    return [...entries.values()].find((entry) => entry.line.id === id)?.line;
+  }
+
+  /**
+   * Have an answer written into `line`.
+   *
+   * @param saving The line as the server stores it, once it does.
+   */
+  async function start(
+    chat: string,
+    line: Line,
+    request: ChatRequest,
+    saving: Promise<Message>,
+  ): Promise<void> {
+    const { run, signal } = newRun();
+    entries.set(line.key, { chat, line, run });
+    const saved = saving.then(
+      (message) => (adopt(line, message), true),
+      (error: unknown) => (session.failed(error), false),
+    );
+    const timer = setInterval(() => void save(chat, line, saved), SAVE_EVERY_MS);
+    notices.speak(t('say.started'));
+    try {
+      await answer(request, line, run, signal);
+    } finally {
+      clearInterval(timer);
+      entries.delete(line.key);
+    }
+    notices.speak(t(line.error ? 'say.failed' : run.stopped ? 'say.stopped' : 'say.finished'));
+    if (line.error?.code === 'unreachable' || line.error?.code === 'cut_off') void check();
+    await save(chat, line, saved);
+    await session.history.chat(chat).then(chats.put, () => undefined);
+  }
+
+  /** Whether the server is still there, after a stream that broke. */
+  async function check(): Promise<void> {
+    await session.start();
+  }
+
+  async function save(chat: string, line: Line, saved: Promise<boolean>): Promise<void> {
+    if (!(await saved)) return;
+    await session.history.update(chat, line.id, changeOf(line)).catch(session.failed);
+  }
+
+  /** The page is being closed: keep what has been written. */
+  function keepAll(): void {
+    for (const { chat, line } of entries.values()) {
+      const change = changeOf(line);
+      if (line.id === line.key || JSON.stringify(change).length > MOST_KEPT_ALIVE) continue;
+      void session.history.update(chat, line.id, change, true).catch(() => undefined);
+    }
+  }
+
+  return { entries, of, inChat, lineOf, start, keepAll };
+});
+
+function changeOf(line: Line): MessageChange {
+  const { content, reasoning, usage, finish_reason, error, state } = line;
+  return { content, reasoning, usage, finish_reason, error, state };
+}
