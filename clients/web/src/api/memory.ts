@@ -141,18 +141,26 @@ export function inMemory(): History {
       const chat = find(id);
       const messages = [...tree(id).values()];
       const name = `${chat.title || 'chat'}.${format === 'json' ? 'json' : 'md'}`;
-      if (format === 'json') return new File([JSON.stringify({ chats: [{ chat, messages }] })], name);
+      if (format === 'json') return new File([exported([{ ...chat, messages }])], name);
       const parts = messages.map((node) => `**${node.role}**\n\n${node.content}\n`);
       return new File([`# ${chat.title}\n\n${parts.join('\n')}`], name);
     },
     async exportAll() {
-      const all = [...chats.values()].map((chat) => ({ chat, messages: [...tree(chat.id).values()] }));
-      return new File([JSON.stringify({ chats: all })], 'corral-chats.json');
+      const all = [...chats.values()].map((chat) => ({
+        ...chat,
+        messages: [...tree(chat.id).values()],
+      }));
+      return new File([exported(all)], 'corral-chats.json');
     },
     async import() {
       throw new ApiError(501, { message: 'This server keeps no history.', type: 'server_error' });
     },
   };
+}
+
+/** The form of the server's exports, so that a server that keeps history can take them. */
+function exported(chats: object[]): string {
+  return JSON.stringify({ format: 'corral-chats', version: 1, chats });
 }
 
 function complete(id: string, created: number, message: NewMessage): Node {

@@ -82,6 +82,7 @@ function block(state: StateBlock, start: number, end: number, silent: boolean): 
     // Text after it: this is display math in the middle of a sentence, for `inline`.
     if (text.slice(at + close.length).trim()) return false;
     lines.push(text.slice(0, at));
+    if (!lines.join('').trim()) return false;
     return emit(state, start, line + 1, lines, silent);
   }
   // Not closed yet: an answer that is still being written.

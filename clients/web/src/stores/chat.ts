@@ -11,6 +11,8 @@ import { useRuns } from './runs';
 import { useSession } from './session';
 
 const PAGE = 100;
+// What the server gives at once.
+const MOST = 200;
 
 export const useChat = defineStore('chat', () => {
   const session = useSession();
@@ -89,7 +91,7 @@ export const useChat = defineStore('chat', () => {
 
   /** The whole path, from the first message: what a model is asked with. */
   async function whole(): Promise<Line[]> {
-    while (before.value !== null) await earlier(500);
+    while (before.value !== null) await earlier(MOST);
     return path.value;
   }
 

@@ -57,6 +57,7 @@ export const useSession = defineStore('session', () => {
   /** Take what went wrong for what it is: lost, signed out, or something to tell people. */
   function failed(error: unknown): void {
     if (error instanceof Unreachable) void knock();
+    else if (error instanceof ApiError && error.body.code === 'no_session') void start();
     else if (error instanceof ApiError && error.status === 401 && session.value) {
       session.value = { ...session.value, needs_key: true, signed_in: false };
     } else if (!(error instanceof DOMException && error.name === 'AbortError')) {
