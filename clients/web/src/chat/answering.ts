@@ -1,9 +1,13 @@
 /** One answer as it is written into a line. */
 import { reactive } from 'vue';
 import { generate, type Progress } from '@/api/generate';
+import { ApiError } from '@/api/http';
 import type { ChatRequest, Message, Usage } from '@/api/types';
 import { bodyOf } from '@/api/words';
 import { frames } from './frames';
+
+// A page that is being closed has its streams cut, which is no failure: it does not live so long.
+const LEAVING_MS = 300;
 
 export type Written = Pick<
   Message,
@@ -79,6 +83,7 @@ export async function answer(
       else line.finish_reason = piece.reason;
     }
   } catch (error) {
+    if (!run.stopped && !(error instanceof ApiError)) await new Promise((r) => setTimeout(r, LEAVING_MS));
     if (run.stopped) line.finish_reason = 'stopped';
     else line.error = bodyOf(error);
   }

@@ -4,6 +4,7 @@ import { computed, ref, shallowRef } from 'vue';
 import { ApiError } from '@/api/http';
 import type { Chat, ChatRequest, Message, Settings } from '@/api/types';
 import { type Line, adopt, continuing, lineOf, newLine, requestFor } from '@/chat/lines';
+import { t } from '@/i18n';
 import { useChats } from './chats';
 import { useModels } from './models';
 import { preferences } from './preferences';
@@ -109,6 +110,7 @@ export const useChat = defineStore('chat', () => {
   }
 
   async function ensure(): Promise<Chat> {
+    if (!model.value) throw new Error(t('model.none'));
     if (chat.value) return chat.value;
     const made = await session.history.create({ model: model.value, settings: drafted.value });
     chat.value = made;

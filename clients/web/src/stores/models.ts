@@ -1,6 +1,6 @@
 /** The models of this server, looked at again while something about them is likely to change. */
 import { defineStore } from 'pinia';
-import { computed, ref, shallowRef } from 'vue';
+import { computed, markRaw, ref, shallowRef } from 'vue';
 import { models as ask } from '@/api/herd';
 import type { Model, Status } from '@/api/types';
 import { preferences } from './preferences';
@@ -13,6 +13,9 @@ const MOVING: ReadonlySet<Status> = new Set(['loading', 'draining', 'unloading',
 export const useModels = defineStore('models', () => {
   const list = shallowRef<Model[]>([]);
   const loaded = ref(false);
+  let tell: () => void = () => undefined;
+  /** Resolves when they have been fetched for the first time. */
+  const known = markRaw(new Promise<void>((resolve) => (tell = resolve)));
   let timer: ReturnType<typeof setTimeout> | undefined;
   /** How many parts of the page show states right now. */
   let watchers = 0;
@@ -34,6 +37,7 @@ export const useModels = defineStore('models', () => {
     try {
       list.value = await ask();
       loaded.value = true;
+      tell();
     } catch (error) {
       useSession().failed(error);
     }
@@ -66,5 +70,5 @@ export const useModels = defineStore('models', () => {
     };
   }
 
-  return { list, loaded, chatting, first, find, refresh, start, watchClosely };
+  return { list, loaded, known, chatting, first, find, refresh, start, watchClosely };
 });

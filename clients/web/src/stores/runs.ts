@@ -83,7 +83,7 @@ export const useRuns = defineStore('runs', () => {
   /** The page is being closed: keep what has been written. */
   function keepAll(): void {
     for (const { chat, line } of entries.values()) {
-      const change = changeOf(line);
+      const change = { ...changeOf(line), state: 'partial' as const, error: null };
       if (line.id === line.key || JSON.stringify(change).length > MOST_KEPT_ALIVE) continue;
       void session.history.update(chat, line.id, change, true).catch(() => undefined);
     }
