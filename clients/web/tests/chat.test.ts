@@ -1,5 +1,5 @@
 import { createPinia, setActivePinia } from 'pinia';
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ChatRequest } from '@/api/types';
 import { useChat } from '@/stores/chat';
 import { useChats } from '@/stores/chats';
@@ -7,15 +7,18 @@ import { useModels } from '@/stores/models';
 import { useNotices } from '@/stores/notices';
 import { useRuns } from '@/stores/runs';
 import { useSession } from '@/stores/session';
+import { useTalk } from '@/stores/talk';
 import { Fake, chunk, finish, refusal, stream, until } from './support/fake';
 
 let fake: Fake;
 let chat: ReturnType<typeof useChat>;
+let talk: ReturnType<typeof useTalk>;
 
 beforeEach(async () => {
   setActivePinia(createPinia());
   fake = new Fake();
   chat = useChat();
+  talk = useTalk();
   await useSession().start();
   await useModels().refresh();
 });
@@ -23,7 +26,7 @@ beforeEach(async () => {
 const quiet = () => until(() => useRuns().entries.size === 0 && chat.running.length === 0);
 
 async function say(text: string): Promise<void> {
-  expect(await chat.send(text)).toBe(true);
+  expect(await talk.send(text)).toBe(true);
   await until(() => chat.path.at(-1)?.role === 'assistant');
   await quiet();
   await until(async () => (await stored()).at(-1)?.state === 'whole');
@@ -69,7 +72,7 @@ describe('a chat', () => {
     await say('b');
     const first = chat.path[0]!;
     says('Other');
-    await chat.edit(first, 'A');
+    await talk.edit(first, 'A');
     await until(() => chat.path.length === 2);
     await quiet();
     expect(shown()).toEqual(['user: A', 'assistant: Other']);
@@ -83,7 +86,7 @@ describe('a chat', () => {
     await say('a');
     const before = chat.path[1]!;
     says('Second');
-    await chat.regenerate(before);
+    await talk.regenerate(before);
     await quiet();
     expect(shown()).toEqual(['user: a', 'assistant: Second']);
     await until(() => chat.path[1]?.siblings.length === 2);
@@ -93,18 +96,18 @@ describe('a chat', () => {
 
   it('takes another answer from a person, without asking the model', async () => {
     await say('a');
-    await chat.edit(chat.path[1]!, 'Mine');
+    await talk.edit(chat.path[1]!, 'Mine');
     expect(shown()).toEqual(['user: a', 'assistant: Mine']);
     expect(fake.generations).toHaveLength(1);
   });
 
   it('replaces an answer that failed before its first word', async () => {
     fake.answer = () => refusal(429, 'server_overloaded');
-    await chat.send('a');
+    await talk.send('a');
     await until(() => chat.path[1]?.error);
     await until(() => useRuns().entries.size === 0);
     says('Now');
-    await chat.regenerate(chat.path[1]!);
+    await talk.regenerate(chat.path[1]!);
     await quiet();
     expect(shown()).toEqual(['user: a', 'assistant: Now']);
     await until(() => chat.path[1]?.siblings.length === 1);
@@ -112,13 +115,13 @@ describe('a chat', () => {
 
   it('is stopped, and gone on with', async () => {
     fake.answer = (_, signal) => stream([chunk('One', 1)], signal, true);
-    await chat.send('a');
+    await talk.send('a');
     await until(() => chat.running[0]?.run.phase === 'writing');
-    chat.stop();
+    talk.stop();
     await quiet();
     expect(chat.path[1]).toMatchObject({ content: 'One', finish_reason: 'stopped' });
     says(', two');
-    await chat.proceed(chat.path[1]!);
+    await talk.proceed(chat.path[1]!);
     expect(shown()[1]).toBe('assistant: One, two');
     expect(asked()).toMatchObject({ continue_final_message: true, add_generation_prompt: false });
     expect(asked().messages.at(-1)).toEqual({ role: 'assistant', content: 'One' });
@@ -138,7 +141,7 @@ describe('a chat', () => {
       });
       return new Response(body);
     };
-    await chat.send('a');
+    await talk.send('a');
     await until(() => open);
     open!(chunk('Be', 1));
     const { id } = chat.chat!;
@@ -153,9 +156,47 @@ describe('a chat', () => {
     expect(chat.path[1]?.state).toBe('whole');
   });
 
+  it('keeps what is said in quick succession in order', async () => {
+    await say('a');
+    const edited = talk.edit(chat.path[1]!, 'Mine');
+    const sent = talk.send('b');
+    expect(await Promise.all([edited, sent])).toEqual([true, true]);
+    await quiet();
+    await until(async () => (await stored()).length === 4);
+    expect((await stored()).map((message) => message.content)).toEqual(['a', 'Mine', 'b', 'Hello']);
+  });
+
+  it('that is left at once is answered all the same', async () => {
+    const sent = talk.send('a');
+    chat.blank();
+    expect(await sent).toBe(true);
+    await until(() => fake.generations.length === 1);
+    await quiet();
+    const [kept] = (await fake.history.chats({})).data;
+    const messages = async () => (await fake.history.messages(kept!.id, {})).data;
+    await until(async () => (await messages())[1]?.content === 'Hello');
+    expect([chat.chat, chat.path]).toEqual([null, []]);
+  });
+
+  it('shows an answer that another tab writes', async () => {
+    vi.useFakeTimers();
+    const { id } = await fake.history.create({ model: 'tiny' });
+    const question = await fake.history.add(id, { parent: null, role: 'user', content: 'a' });
+    const answer = { parent: question.id, role: 'assistant' as const, content: 'Ha', state: 'partial' as const };
+    const { id: written } = await fake.history.add(id, answer);
+    await chat.open(id);
+    expect(chat.path[1]).toMatchObject({ content: 'Ha', elsewhere: true });
+    await fake.history.update(id, written, { content: 'Half' });
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(chat.path[1]).toMatchObject({ content: 'Half', elsewhere: true });
+    await vi.advanceTimersByTimeAsync(3000);
+    expect(chat.path[1]).toMatchObject({ content: 'Half', elsewhere: false });
+    vi.useRealTimers();
+  });
+
   it('gives the text back when it could not be kept', async () => {
     fake.down = true;
-    expect(await chat.send('a')).toBe(false);
+    expect(await talk.send('a')).toBe(false);
     expect(chat.path).toEqual([]);
     expect(useSession().reachable).toBe(false);
   });
@@ -195,7 +236,7 @@ describe('a chat', () => {
 describe('a session', () => {
   it('that ends asks for the key', async () => {
     fake.instead.set('POST /ui/chats', () => refusal(401, 'invalid_api_key'));
-    await chat.send('a');
+    await talk.send('a');
     expect(useSession().locked).toBe(true);
   });
 
@@ -220,6 +261,6 @@ describe('a session', () => {
 });
 
 async function say2(text: string): Promise<void> {
-  await chat.send(text);
+  await talk.send(text);
   await until(() => chat.path.at(-1)?.finish_reason);
 }

@@ -5,6 +5,8 @@ import type { ChatMessage, ChatRequest, Message, NewMessage, Settings } from '@/
 /** A message with a name that stays when the server gives it its id. */
 export interface Line extends Message {
   key: string;
+  /** Whether another tab seems to be writing it. */
+  elsewhere?: boolean;
 }
 
 let made = 0;

@@ -1,9 +1,9 @@
-/** The open chat: its path from the first message to the leaf, and what is done to it. */
+/** The open chat: its path from the first message to the leaf. What is said in it: `talk`. */
 import { defineStore } from 'pinia';
 import { computed, ref, shallowRef } from 'vue';
 import { ApiError } from '@/api/http';
-import type { Chat, ChatRequest, Message, Settings } from '@/api/types';
-import { type Line, adopt, continuing, lineOf, newLine, requestFor } from '@/chat/lines';
+import type { Chat, Message, Settings } from '@/api/types';
+import { type Line, lineOf } from '@/chat/lines';
 import { t } from '@/i18n';
 import { useChats } from './chats';
 import { useModels } from './models';
@@ -12,8 +12,8 @@ import { useRuns } from './runs';
 import { useSession } from './session';
 
 const PAGE = 100;
-// What the server gives at once.
-const MOST = 200;
+// Tabs save what they write a little more often.
+const LOOK_AGAIN_MS = 2500;
 
 export const useChat = defineStore('chat', () => {
   const session = useSession();
@@ -29,6 +29,8 @@ export const useChat = defineStore('chat', () => {
   const missing = ref(false);
   /** The chat that is being fetched, or was. */
   let wanted: string | null = null;
+  /** Which of the chats that were opened one after the other this is. */
+  let visit = 0;
   /** Of a chat that is not there yet. */
   const chosen = ref<string | null>(null);
   const drafted = ref<Settings>({});
@@ -40,6 +42,7 @@ export const useChat = defineStore('chat', () => {
   );
 
   function blank(): void {
+    visit += 1;
     wanted = null;
     chat.value = null;
     path.value = [];
@@ -63,12 +66,31 @@ export const useChat = defineStore('chat', () => {
       if (wanted !== id) return;
       chat.value = found;
       show(page.data.map(lineFor), page.before);
+      void followElsewhere(id);
     } catch (error) {
       if (wanted !== id) return;
       missing.value = error instanceof ApiError && error.status === 404;
       if (!missing.value) session.failed(error);
     }
     loading.value = false;
+  }
+
+  /** An unfinished last answer may be under way in another tab: show how it grows, if it does. */
+  async function followElsewhere(id: string): Promise<void> {
+    const line = path.value.at(-1);
+    if (line?.state !== 'partial' || line.error || runs.of(line)) return;
+    const shown = () => chat.value?.id === id && path.value.at(-1) === line;
+    line.elsewhere = true;
+    for (let grown = true; grown && line.state === 'partial'; ) {
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+      if (!shown()) break;
+      const page = await session.history.messages(id, { limit: 1 }).catch(() => null);
+      const now = page?.data[0];
+      if (!now || now.id !== line.id || !shown() || runs.of(line)) break;
+      grown = now.content !== line.content || now.reasoning !== line.reasoning;
+      Object.assign(line, now);
+    }
+    line.elsewhere = false;
   }
 
   function lineFor(message: Message): Line {
@@ -90,12 +112,6 @@ export const useChat = defineStore('chat', () => {
     if (chat.value?.id === id) show([...page.data.map(lineOf), ...path.value], page.before);
   }
 
-  /** The whole path, from the first message: what a model is asked with. */
-  async function whole(): Promise<Line[]> {
-    while (before.value !== null) await earlier(MOST);
-    return path.value;
-  }
-
   async function change(fields: { model?: string; settings?: Settings }): Promise<void> {
     if (fields.model) preferences.model = fields.model;
     if (!chat.value) {
@@ -109,117 +125,24 @@ export const useChat = defineStore('chat', () => {
     if (changed === null && chat.value?.id === before.id) chat.value = before;
   }
 
-  async function ensure(): Promise<Chat> {
+  /** The open chat; a new one where there is none yet. */
+  async function ensure(): Promise<string> {
     if (!model.value) throw new Error(t('model.none'));
-    if (chat.value) return chat.value;
+    if (chat.value) return chat.value.id;
+    const mine = visit;
     const made = await session.history.create({ model: model.value, settings: drafted.value });
-    chat.value = made;
-    return made;
+    // Another may have been opened meanwhile.
+    if (visit === mine) chat.value = made;
+    return made.id;
   }
 
-  /** Say something, and have it answered. Whether it was kept; if not, people are told why. */
-  async function send(content: string): Promise<boolean> {
-    return say(content, path.value);
-  }
-
-  /** Say something else instead of `line`: a branch beside it. */
-  async function edit(line: Line, content: string): Promise<boolean> {
-    const above = path.value.slice(0, path.value.indexOf(line));
-    if (line.role === 'user') return say(content, above);
-    const other = newLine({ parent: line.parent, role: line.role, content, model: line.model });
-    return attempt(above, other, async () => undefined);
-  }
-
-  async function say(content: string, above: Line[]): Promise<boolean> {
-    const parent = above.at(-1)?.id ?? null;
-    const line = newLine({ parent, role: 'user', content });
-    return attempt(above, line, () => respond(line));
-  }
-
-  /** Show a line, keep it, go on; or show what was there before. */
-  async function attempt(
-    above: Line[],
-    line: Line,
-    then: () => Promise<unknown>,
-  ): Promise<boolean> {
-    const shown = path.value;
-    path.value = [...above, line];
-    try {
-      const { id } = await ensure();
-      const { parent, role, content, model } = line;
-      adopt(line, await session.history.add(id, { parent, role, content, model }));
-      await named(line);
-    } catch (error) {
-      path.value = shown;
-      session.failed(error);
-      return false;
-    }
-    void then();
-    return true;
-  }
-
-  /** A first message gives its chat a title. */
-  async function named(line: Line): Promise<void> {
-    let found = chat.value;
-    if (!found) return;
-    if (!found.title) found = await session.history.chat(found.id);
-    found = { ...found, leaf: line.id, updated: Date.now() / 1000 };
+  /** Something was said in a chat: it is its leaf, and a first message gives it a title. */
+  async function said(id: string, leaf: string): Promise<void> {
+    let found = chat.value?.id === id ? chat.value : null;
+    if (!found?.title) found = await session.history.chat(id);
+    found = { ...found, leaf, updated: Date.now() / 1000 };
     chats.put(found);
-    if (chat.value?.id === found.id) chat.value = found;
-  }
-
-  /** Have the model answer the last line above; beside other answers if there are some. */
-  async function respond(above: Line): Promise<void> {
-    const open = chat.value;
-    const asked = model.value;
-    if (!open || !asked) return;
-    const line = newLine({
-      parent: above.id,
-      role: 'assistant',
-      content: '',
-      model: asked,
-      params: settings.value,
-      state: 'partial',
-    });
-    try {
-      const until = (await whole()).indexOf(above) + 1;
-      const request = requestFor(asked, settings.value, path.value.slice(0, until));
-      path.value = [...path.value.slice(0, until), line];
-      await run(open.id, line, request);
-    } catch (error) {
-      session.failed(error);
-    }
-  }
-
-  function run(id: string, line: Line, request: ChatRequest): Promise<void> {
-    const { parent, role, content, model, params, state } = line;
-    const saving = session.history.add(id, { parent, role, content, model, params, state });
-    return runs.start(id, line, request, saving);
-  }
-
-  /** Answer once more: in the place of an answer that says nothing, else beside it. */
-  async function regenerate(line: Line): Promise<void> {
-    const at = path.value.indexOf(line);
-    const above = path.value[at - 1];
-    if (!above || !chat.value) return;
-    if (line.error && !line.content && !line.reasoning) await forget(line);
-    await respond(above);
-  }
-
-  async function forget(line: Line): Promise<void> {
-    if (chat.value && line.id !== line.key)
-      await session.history.removeMessage(chat.value.id, line.id).catch(() => undefined);
-  }
-
-  /** Go on with an answer that was stopped, or that reached its longest. */
-  async function proceed(line: Line): Promise<void> {
-    const open = chat.value;
-    const asked = line.model ?? model.value;
-    if (!open || !asked) return;
-    const lines = await whole();
-    const said = lines.slice(0, lines.indexOf(line) + 1);
-    const request = continuing(requestFor(asked, line.params ?? settings.value, said));
-    await runs.start(open.id, line, request, Promise.resolve(line));
+    if (chat.value?.id === id) chat.value = found;
   }
 
   /** Look at another branch: the one of a message beside a shown one. */
@@ -254,10 +177,6 @@ export const useChat = defineStore('chat', () => {
     }
   }
 
-  function stop(): void {
-    running.value.forEach((entry) => entry.run.stop());
-  }
-
   return {
     chat,
     path,
@@ -270,14 +189,10 @@ export const useChat = defineStore('chat', () => {
     blank,
     open,
     earlier,
-    whole,
     change,
-    send,
-    edit,
-    regenerate,
-    proceed,
+    ensure,
+    said,
     walk,
     remove,
-    stop,
   };
 });
