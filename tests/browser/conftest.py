@@ -66,13 +66,19 @@ def options() -> dict[str, Any]:
 
 
 @pytest.fixture
-def ranch(tmp_path: Path, options: dict[str, Any]) -> Ranch:
+def make_ranch(tmp_path: Path, options: dict[str, Any]) -> Callable[[], Ranch]:
+    """Makes the same server once more: with the same models and the same database."""
     defaults = {
         "page_folder": STATIC,
         "database_url": f"sqlite:///{tmp_path / 'corral.db'}",
     }
     model = write_tiny_model(tmp_path / "tiny")
-    return Ranch(model, tmp_path / "cache", MODELS, **(defaults | options))
+    return lambda: Ranch(model, tmp_path / "cache", MODELS, **(defaults | options))
+
+
+@pytest.fixture
+def ranch(make_ranch: Callable[[], Ranch]) -> Ranch:
+    return make_ranch()
 
 
 @pytest_asyncio.fixture(loop_scope="session")

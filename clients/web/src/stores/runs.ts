@@ -25,6 +25,8 @@ export const useRuns = defineStore('runs', () => {
   const chats = useChats();
   /** By the line's key. */
   const entries = shallowReactive(new Map<string, Entry>());
+  /** Those whose last words are not kept yet. */
+  const unsaved = new Set<Entry>();
 
   function of(line: Line): Run | undefined {
     return entries.get(line.key)?.run;
@@ -51,22 +53,26 @@ export const useRuns = defineStore('runs', () => {
     saving: Promise<Message>,
   ): Promise<void> {
     const { run, signal } = newRun();
-    entries.set(line.key, { chat, line, run });
-    const saved = saving.then(
+    const entry = { chat, line, run };
+    entries.set(line.key, entry);
+    notices.speak(t('say.started'));
+    // First: a page that is closed at any time after has a place to keep what was written.
+    const stored = await saving.then(
       (message) => (adopt(line, message), true),
       (error: unknown) => (session.failed(error), false),
     );
-    const timer = setInterval(() => void save(chat, line, saved), SAVE_EVERY_MS);
-    notices.speak(t('say.started'));
-    try {
-      await answer(request, line, run, signal);
-    } finally {
-      clearInterval(timer);
-      entries.delete(line.key);
-    }
+    if (stored) unsaved.add(entry);
+    const timer = setInterval(() => {
+      if (stored) void save(chat, line);
+    }, SAVE_EVERY_MS);
+    await answer(request, line, run, signal);
+    clearInterval(timer);
+    entries.delete(line.key);
     notices.speak(t(line.error ? 'say.failed' : run.stopped ? 'say.stopped' : 'say.finished'));
     if (line.error?.code === 'unreachable' || line.error?.code === 'cut_off') void check();
-    await save(chat, line, saved);
+    if (!stored) return;
+    await save(chat, line);
+    unsaved.delete(entry);
     await session.history.chat(chat).then(chats.put, () => undefined);
   }
 
@@ -75,16 +81,17 @@ export const useRuns = defineStore('runs', () => {
     await session.start();
   }
 
-  async function save(chat: string, line: Line, saved: Promise<boolean>): Promise<void> {
-    if (!(await saved)) return;
+  async function save(chat: string, line: Line): Promise<void> {
     await session.history.update(chat, line.id, changeOf(line)).catch(session.failed);
   }
 
   /** The page is being closed: keep what has been written. */
   function keepAll(): void {
-    for (const { chat, line } of entries.values()) {
-      const change = { ...changeOf(line), state: 'partial' as const, error: null };
-      if (line.id === line.key || JSON.stringify(change).length > MOST_KEPT_ALIVE) continue;
+    for (const { chat, line, run } of unsaved) {
+      // A stream that is cut now is no failure of its own.
+      const ended = run.phase === 'done';
+      const change = ended ? changeOf(line) : { ...changeOf(line), state: 'partial' as const, error: null };
+      if (JSON.stringify(change).length > MOST_KEPT_ALIVE) continue;
       void session.history.update(chat, line.id, change, true).catch(() => undefined);
     }
   }
