@@ -45,7 +45,7 @@ async def test_the_migrations_make_the_tables(url: str, storage: Storage) -> Non
     engine = create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0002"
+        assert context.get_current_revision() == "0003"
         assert compare_metadata(context, metadata) == []
         keys = connection.execute(text("PRAGMA foreign_key_list(response_items)")).all()
         assert [key[2:7] for key in keys] == [
