@@ -160,6 +160,9 @@ def _run(
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
         server_header=False,
+        # Uvicorn's own default believes every program on this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
     )
     server = uvicorn.Server(config)
     uvloop.run(_until_told(server, listener, herd, admin.reload, started))
