@@ -6,6 +6,6 @@ Knows nothing of HTTP's messages and of what the page does. The files are made o
 
 from __future__ import annotations
 
-from server.web.site import STATIC, Site, Variant
+from server.web.site import STATIC, Site, Variant, is_built
 
-__all__ = ["STATIC", "Site", "Variant"]
+__all__ = ["STATIC", "Site", "Variant", "is_built"]

@@ -68,7 +68,7 @@ class Site:
     @classmethod
     def read(cls, folder: Path) -> Site:
         """The page in ``folder``; an empty one where there is no whole page."""
-        if not (folder / INDEX).is_file():
+        if not is_built(folder):
             return cls()
         try:
             return cls({name: _variants(path, name) for name, path in _files(folder).items()})
@@ -91,6 +91,11 @@ class Site:
             return None
         best = (code for code in ENCODINGS if code in accepted and code in variants)
         return variants[next(best, "")]
+
+
+def is_built(folder: Path = STATIC) -> bool:
+    """Whether a page is there."""
+    return (folder / INDEX).is_file()
 
 
 def _files(folder: Path) -> dict[str, Path]:
