@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from server import __version__
+from server.api.admin.options import AdminOptions
 from tests.support.page import COOKIE, NOT_STORED, another, arrive, begin, say
 from tests.support.ranch import Ranch, chat, error, in_process
 
@@ -189,6 +190,22 @@ async def test_a_session_where_keys_are_needed(keyless: httpx.AsyncClient) -> No
             "stored": True,
         }
         assert "set-cookie" not in answer.headers
+
+
+async def test_who_may_operate_the_server(
+    make_ranch: Callable[..., Ranch], database_url: str
+) -> None:
+    async def told(admin: AdminOptions, **headers: str) -> str:
+        async with in_process(make_ranch(database_url=database_url, admin=admin)) as client:
+            answer = await client.get("http://127.0.0.1:8000/ui/session", headers=headers)
+            state: str = answer.json()["admin"]
+            return state
+
+    assert await told(AdminOptions()) == "closed"
+    assert await told(AdminOptions(local=True)) == "open"
+    assert await told(AdminOptions(local=True), **{"x-forwarded-for": "10.0.0.1"}) == "closed"
+    assert await told(AdminOptions(local=True), host="evil.example") == "closed"
+    assert await told(AdminOptions(keys=["an-admin-key"])) == "key"
 
 
 async def test_each_key_has_its_own_chats(keyless: httpx.AsyncClient, locked: Ranch) -> None:

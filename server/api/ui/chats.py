@@ -11,7 +11,7 @@ from fastapi import Query
 from server.api.dependencies import Stored
 from server.api.responses.items import new_id
 from server.api.schemas.ui import ChangedChat, ChatListQuery, NewChat, kept, said
-from server.api.ui.parts import JSON, ChatId, shown_chat, ui_router
+from server.api.ui.parts import JSON, shown_chat, ui_router
 from server.api.ui.visitors import Visitor
 from server.errors import InvalidRequest
 from server.storage.chats import Chat, ChatQuery, Cursor
@@ -51,21 +51,21 @@ async def create_chat(body: NewChat, storage: Stored, owner: Visitor) -> dict[st
 
 
 @router.get("/chats/{chat_id}")
-async def get_chat(chat_id: ChatId, storage: Stored, owner: Visitor) -> dict[str, Any]:
+async def get_chat(chat_id: str, storage: Stored, owner: Visitor) -> dict[str, Any]:
     """A chat without its messages."""
     return shown_chat(await storage.chats.get(owner, chat_id))
 
 
 @router.patch("/chats/{chat_id}", dependencies=JSON)
 async def change_chat(
-    chat_id: ChatId, body: ChangedChat, storage: Stored, owner: Visitor
+    chat_id: str, body: ChangedChat, storage: Stored, owner: Visitor
 ) -> dict[str, Any]:
     """Change some of its fields; a leaf that messages follow means the newest one below it."""
     return shown_chat(await storage.chats.change(owner, chat_id, said(body)))
 
 
 @router.delete("/chats/{chat_id}")
-async def delete_chat(chat_id: ChatId, storage: Stored, owner: Visitor) -> dict[str, Any]:
+async def delete_chat(chat_id: str, storage: Stored, owner: Visitor) -> dict[str, Any]:
     """Forget a chat and its messages."""
     await storage.chats.delete(owner, chat_id)
     return {"id": chat_id, "deleted": True}

@@ -11,7 +11,7 @@ from server.api.dependencies import Stored
 from server.api.responses.items import new_id
 from server.api.schemas.ui import ChangedMessage, NewMessage, PathPageQuery, said
 from server.api.ui.bodies import message_body, shown_message, title_of
-from server.api.ui.parts import JSON, ChatId, MessageId, ui_router
+from server.api.ui.parts import JSON, ui_router
 from server.api.ui.visitors import Visitor
 from server.storage import chat_messages as kept
 
@@ -20,7 +20,7 @@ router = ui_router()
 
 @router.get("/chats/{chat_id}/messages")
 async def list_messages(
-    chat_id: ChatId, query: Annotated[PathPageQuery, Query()], storage: Stored, owner: Visitor
+    chat_id: str, query: Annotated[PathPageQuery, Query()], storage: Stored, owner: Visitor
 ) -> dict[str, Any]:
     """The newest messages of a branch, or those before one, the oldest of them first."""
     page = await storage.chat_messages.path(owner, chat_id, query.path_query())
@@ -29,7 +29,7 @@ async def list_messages(
 
 @router.post("/chats/{chat_id}/messages", dependencies=JSON)
 async def create_message(
-    chat_id: ChatId, body: NewMessage, storage: Stored, owner: Visitor
+    chat_id: str, body: NewMessage, storage: Stored, owner: Visitor
 ) -> dict[str, Any]:
     """Keep a message, which becomes the chat's leaf. A user's first one names the chat."""
     new = kept.NewMessage(
@@ -45,7 +45,7 @@ async def create_message(
 
 @router.patch("/chats/{chat_id}/messages/{message_id}", dependencies=JSON)
 async def change_message(
-    chat_id: ChatId, message_id: MessageId, body: ChangedMessage, storage: Stored, owner: Visitor
+    chat_id: str, message_id: str, body: ChangedMessage, storage: Stored, owner: Visitor
 ) -> dict[str, Any]:
     """Change some of a message's fields, as an answer grows."""
     fields = said(body)
@@ -57,7 +57,7 @@ async def change_message(
 
 @router.delete("/chats/{chat_id}/messages/{message_id}")
 async def delete_message(
-    chat_id: ChatId, message_id: MessageId, storage: Stored, owner: Visitor
+    chat_id: str, message_id: str, storage: Stored, owner: Visitor
 ) -> dict[str, Any]:
     """Forget a message and all that follow it; says which message is the chat's leaf then."""
     leaf = await storage.chat_messages.delete(owner, chat_id, message_id)

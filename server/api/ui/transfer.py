@@ -17,7 +17,7 @@ from server.api.dependencies import Stored
 from server.api.responses.items import new_id
 from server.api.schemas.ui import ImportedChat, ImportedFile, kept
 from server.api.ui.bodies import message_body
-from server.api.ui.parts import JSON, PRIVATE, ChatId, shown_chat, ui_router
+from server.api.ui.parts import JSON, PRIVATE, shown_chat, ui_router
 from server.api.ui.visitors import Visitor
 from server.storage import Storage
 from server.storage.chat_messages import NewMessage
@@ -40,7 +40,7 @@ async def export_all(storage: Stored, owner: Visitor) -> StreamingResponse:
 
 @router.get("/chats/{chat_id}/export")
 async def export_chat(
-    chat_id: ChatId,
+    chat_id: str,
     storage: Stored,
     owner: Visitor,
     form: Annotated[Literal["json", "markdown"], Query(alias="format")] = "json",
