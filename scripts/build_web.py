@@ -186,7 +186,7 @@ def install_packages(copy: Path, node: Node) -> None:
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
     # No package's own scripts are run: whoever builds this trusts files, not programs.
-    run([*node.npm, "ci", "--ignore-scripts", *quiet, *patience], node, copy)
+    run([*node.npm, "ci", "--omit=dev", "--ignore-scripts", *quiet, *patience], node, copy)
     done.parent.mkdir(exist_ok=True)
     done.touch()
 

@@ -1,7 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import vue from '@vitejs/plugin-vue';
-import type { Plugin } from 'vite';
-import { defineConfig } from 'vitest/config';
+import { type Plugin, defineConfig } from 'vite';
 
 // What the page asks for while `npm run dev` serves it; a Corral must listen there.
 const corral = process.env['CORRAL_URL'] ?? 'http://127.0.0.1:8000';
@@ -64,11 +63,5 @@ export default defineConfig({
     proxy: Object.fromEntries(
       ['/v1', '/ui', '/admin'].map((path) => [path, { target: corral, changeOrigin: true }]),
     ),
-  },
-  test: {
-    environment: 'jsdom',
-    // markdown-it goes through the aliases above, as it does in the build.
-    server: { deps: { inline: ['markdown-it'] } },
-    include: ['tests/**/*.test.ts'], restoreMocks: true,
   },
 });

@@ -15,18 +15,15 @@ import pytest_asyncio
 from tests.support.ranch import Ranch, listening, write_tiny_model
 
 HERE = Path(__file__).parent
-HAS_PLAYWRIGHT = importlib.util.find_spec("playwright") is not None
+Profiles = Callable[..., Any]
 
-if HAS_PLAYWRIGHT:
+if importlib.util.find_spec("playwright") is not None:
     from playwright.async_api import async_playwright, expect
 
     from tests.browser.support import CHROMIUM, MODELS, STATIC, Chat, chat_in
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext
-
-if not HAS_PLAYWRIGHT:
-    collect_ignore_glob = ["test_*.py"]
 
 
 def missing() -> str | None:
@@ -85,9 +82,6 @@ def ranch(make_ranch: Callable[[], Ranch]) -> Ranch:
 async def url(ranch: Ranch) -> AsyncGenerator[str, None]:
     async with listening(ranch) as url:
         yield url
-
-
-Profiles = Callable[..., Any]
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -9,11 +9,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import BrowserContext, Locator, Page, expect
+import pytest
 
 from server.engines.base import Delta, GenerationRequest
 from server.engines.scripted import Step
 from tests.support.ranch import Ranch
+
+# What cannot be imported cannot be tested with: every test here imports this module first.
+pytest.importorskip("playwright.async_api", reason="needs playwright, which make test installs")
+from playwright.async_api import BrowserContext, Locator, Page, expect
+
+__all__ = ["Chat", "Locator", "echo", "expect", "words"]
 
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "server" / "web" / "static"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from playwright.async_api import expect
-
 from server.engines.base import Delta
-from tests.browser.support import Chat, echo, words
+from tests.browser.support import Chat, echo, expect, words
 from tests.support.ranch import Ranch, until
 
 
 async def test_the_first_chat(chat: Chat, ranch: Ranch) -> None:
     more = asyncio.Event()
-    ranch.play_after(more, [Delta(0, "The capital of ", [10, 11])], Delta(0, "France is Paris.", [12], finish_reason="stop"))
+    ranch.play_after(
+        more,
+        [Delta(0, "The capital of ", [10, 11])],
+        Delta(0, "France is Paris.", [12], finish_reason="stop"),
+    )
     await chat.write("What is the capital of France?")
     await expect(chat.mine).to_have_text("What is the capital of France?")
     # It is shown while it is written.
@@ -46,7 +48,9 @@ async def test_a_conversation_is_sent_whole(chat: Chat, ranch: Ranch) -> None:
     await chat.ask("Two", "Answer 2.")
     first, second = ranch.requests
     # ChatML in bytes: what was said first, the answer, and what was said then.
-    assert len(second.prompt_token_ids) > len(first.prompt_token_ids) + len("Answer 1.") + len("Two")
+    assert len(second.prompt_token_ids) > len(first.prompt_token_ids) + len("Answer 1.") + len(
+        "Two"
+    )
 
 
 async def test_stop_ends_the_engines_work_and_keeps_what_was_said(chat: Chat, ranch: Ranch) -> None:
@@ -121,7 +125,9 @@ async def test_an_edited_message_is_a_branch_and_nothing_is_lost(chat: Chat, ran
     await expect(chat.mine).to_have_text(["Uno"])
 
 
-async def test_an_answer_can_be_edited_and_is_what_the_model_said_then(chat: Chat, ranch: Ranch) -> None:
+async def test_an_answer_can_be_edited_and_is_what_the_model_said_then(
+    chat: Chat, ranch: Ranch
+) -> None:
     echo(ranch)
     await chat.ask("One", "Answer 1.")
     await chat.button("Edit").last.click()
@@ -179,12 +185,21 @@ async def test_copying_also_on_plain_http(chat: Chat, ranch: Ranch) -> None:
 
 
 async def test_code_is_highlighted_and_formulas_are_set(chat: Chat, ranch: Ranch) -> None:
-    ranch.play(Delta(0, "```python\ndef f(): pass\n```\n\nso $x^2$ and\n\n$$\n\\frac12\n$$\n", [10], finish_reason="stop"))
+    ranch.play(
+        Delta(
+            0,
+            "```python\ndef f(): pass\n```\n\nso $x^2$ and\n\n$$\n\\frac12\n$$\n",
+            [10],
+            finish_reason="stop",
+        )
+    )
     await chat.ask("Both")
     await expect(chat.page.locator(".code .hljs-keyword").first).to_have_text("def")
     await expect(chat.page.locator(".math .katex")).to_have_count(2)
     # Under the page's policy its fonts and styles must work too.
-    width = await chat.page.locator(".math.display .katex .mfrac").first.evaluate("e => e.offsetHeight")
+    width = await chat.page.locator(".math.display .katex .mfrac").first.evaluate(
+        "e => e.offsetHeight"
+    )
     assert width > 20
     fonts = await chat.page.evaluate(
         "document.fonts.ready.then(() => [...document.fonts].filter(f => f.status === 'loaded').length)"
@@ -195,7 +210,9 @@ async def test_code_is_highlighted_and_formulas_are_set(chat: Chat, ranch: Ranch
 async def test_the_view_follows_only_who_is_at_the_end(chat: Chat, ranch: Ranch) -> None:
     more = asyncio.Event()
     text = "\n\n".join(f"Paragraph {number}" for number in range(60))
-    ranch.play_after(more, [Delta(0, text, [10])], Delta(0, "\n\nThe end", [11], finish_reason="stop"))
+    ranch.play_after(
+        more, [Delta(0, text, [10])], Delta(0, "\n\nThe end", [11], finish_reason="stop")
+    )
     await chat.write("Go")
     await expect(chat.said).to_contain_text("Paragraph 59")
     scroller = chat.page.locator(".scroller")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
-from playwright.async_api import Locator, expect
-
 from server.engines.base import Delta, GenerationRequest
 from server.engines.scripted import Step
-from tests.browser.support import Chat, echo, words
+from tests.browser.support import Chat, Locator, echo, expect, words
 from tests.support.ranch import Ranch, until
 
 
@@ -35,7 +33,9 @@ async def test_models_answer_side_by_side_at_the_same_time(chat: Chat, ranch: Ra
 
     ranch.script = script
     await chat.page.get_by_role("link", name="Compare").click()
-    await expect(chat.page.locator("section.column section.column, .columns > section")).to_have_count(3)
+    await expect(
+        chat.page.locator("section.column section.column, .columns > section")
+    ).to_have_count(3)
     await chat.button("Remove sleeper").click()
     await ask_all(chat, "The sky is")
     first, second = column(chat, "shepherd"), column(chat, "shepherd-raw")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from playwright.async_api import expect
-
-from tests.browser.support import Chat, echo
+from tests.browser.support import Chat, echo, expect
 from tests.support.ranch import Ranch
 
 
@@ -77,7 +75,9 @@ async def test_a_chat_is_deleted_when_that_is_meant(chat: Chat, ranch: Ranch) ->
     await dialog.get_by_role("button", name="Delete").click()
     await expect(chat.chats).to_have_text(["Pears", "Apples"])
     # It was open: the page shows a new one.
-    await expect(chat.page.get_by_role("heading", level=1)).to_have_text("What shall the herd chew on?")
+    await expect(chat.page.get_by_role("heading", level=1)).to_have_text(
+        "What shall the herd chew on?"
+    )
 
 
 async def test_markdown_holds_what_is_shown(chat: Chat, ranch: Ranch) -> None:

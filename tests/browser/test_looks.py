@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
 
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
-from tests.browser.support import AXE, Chat, echo
+from tests.browser.support import AXE, Chat, echo, expect
 from tests.support.ranch import Ranch
 
 PHONE = {
@@ -53,7 +52,9 @@ async def findings(chat: Chat) -> list[str]:
 
 
 @pytest.mark.skipif(not AXE.is_file(), reason="needs `npm ci` in clients/web")
-@pytest.mark.parametrize("settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"])
+@pytest.mark.parametrize(
+    "settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
+)
 async def test_axe_finds_nothing(settings: dict[str, Any], profile: Profiles, ranch: Ranch) -> None:
     chat: Chat = await profile(**settings)
     await chat.open()
@@ -185,7 +186,9 @@ async def test_the_chosen_colours_are_there_at_once(chat: Chat) -> None:
     dark = await chat.page.evaluate(colour)
     assert light != dark
     await chat.page.reload(wait_until="commit")
-    await chat.page.wait_for_function("document.body && document.getElementById('app')?.childElementCount")
+    await chat.page.wait_for_function(
+        "document.body && document.getElementById('app')?.childElementCount"
+    )
     assert await chat.page.evaluate(colour) == dark
 
 
@@ -205,5 +208,7 @@ async def test_enter_may_be_a_new_line(chat: Chat, ranch: Ranch) -> None:
 async def test_motion_stops_for_who_asks_for_that(profile: Profiles) -> None:
     chat: Chat = await profile(reduced_motion="reduce")
     await chat.open()
-    duration = await chat.page.locator(".shell").evaluate("e => getComputedStyle(e).transitionDuration")
+    duration = await chat.page.locator(".shell").evaluate(
+        "e => getComputedStyle(e).transitionDuration"
+    )
     assert float(duration.removesuffix("s")) < 0.001

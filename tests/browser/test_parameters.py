@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.async_api import Locator, expect
-
-from tests.browser.support import Chat, echo
+from tests.browser.support import Chat, Locator, echo, expect
 from tests.support.ranch import Ranch
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from playwright.async_api import expect
 
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
-from tests.browser.support import PLACEHOLDER, Chat, echo
+from tests.browser.support import PLACEHOLDER, Chat, echo, expect
 from tests.support.ranch import Ranch
 
 ATTACKS = (
@@ -18,7 +17,7 @@ ATTACKS = (
     "<svg onload='window.hit = 3'>",
     "<iframe srcdoc='<script>parent.hit = 4</script>'></iframe>",
     "[click](javascript:window.hit=5)",
-    "![x](x\"onerror=\"window.hit=6)",
+    '![x](x"onerror="window.hit=6)',
     "<a href='javascript:window.hit=7'>x</a>",
     "<style>body{display:none}</style>",
     "$\\href{javascript:window.hit=8}{x}$ $$\\htmlClass{x}{y}$$",
@@ -50,7 +49,12 @@ async def test_attacks_in_messages_and_answers_stay_text(chat: Chat, ranch: Ranc
 async def test_the_policy_lets_nothing_else_in(chat: Chat) -> None:
     answer = await chat.page.request.get(chat.url)
     policy = answer.headers["content-security-policy"]
-    for rule in ("default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'"):
+    for rule in (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "frame-ancestors 'none'",
+    ):
         assert rule in policy
     assert "unsafe" not in policy
     ran = await chat.page.evaluate("""() => {
@@ -65,7 +69,14 @@ async def test_the_policy_lets_nothing_else_in(chat: Chat) -> None:
 
 
 async def test_everything_comes_from_the_server_itself(chat: Chat, ranch: Ranch) -> None:
-    ranch.play(Delta(0, "![cat](https://example.com/cat.png) $x$\n\n```js\n1\n```", [10], finish_reason="stop"))
+    ranch.play(
+        Delta(
+            0,
+            "![cat](https://example.com/cat.png) $x$\n\n```js\n1\n```",
+            [10],
+            finish_reason="stop",
+        )
+    )
     await chat.ask("Hi")
     await expect(chat.page.locator(".math .katex")).to_have_count(1)
     for path in ("/compare", "/herd", "/settings"):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from contextlib import asynccontextmanager
 from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 
 import uvicorn
-from playwright.async_api import expect
 
 from server.engines.base import Delta
 from server.errors import EngineDied, Overloaded
 from tests.browser.conftest import Profiles
-from tests.browser.support import Chat, echo, words
+from tests.browser.support import Chat, echo, expect, words
 from tests.support.ranch import Ranch, until
 
 
@@ -139,11 +138,15 @@ async def test_a_machine_without_a_network(chat: Chat, ranch: Ranch) -> None:
     await chat.ask("Before", "Answer 1.")
     await chat.page.context.set_offline(True)
     await chat.write("Hello?")
-    await expect(chat.page.get_by_text("The server cannot be reached. Trying again…")).to_be_visible()
+    await expect(
+        chat.page.get_by_text("The server cannot be reached. Trying again…")
+    ).to_be_visible()
     await expect(chat.box).to_have_value("Hello?")
     await expect(chat.mine).to_have_text(["Before"])
     await chat.page.context.set_offline(False)
-    await expect(chat.page.get_by_text("The server cannot be reached. Trying again…")).to_have_count(0)
+    await expect(
+        chat.page.get_by_text("The server cannot be reached. Trying again…")
+    ).to_have_count(0)
     await chat.box.press("Enter")
     await expect(chat.said.last).to_have_text("Answer 2.")
     chat.errors.clear()

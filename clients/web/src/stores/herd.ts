@@ -1,7 +1,7 @@
 /** What operators see: every engine, live, for who may. */
 import { defineStore } from 'pinia';
 import { computed, ref, shallowRef } from 'vue';
-import { forget, keep } from '@/api/credentials';
+import { credentials, forget, keep } from '@/api/credentials';
 import { type Action, type HerdState, act, watch } from '@/api/herd';
 import { ApiError } from '@/api/http';
 import { useModels } from './models';
@@ -15,6 +15,7 @@ export const useHerd = defineStore('herd', () => {
   const state = shallowRef<HerdState | null>(null);
   /** Why the server shows nothing of its engines: it wants an admin key, or has no admin API. */
   const refused = ref<'key' | 'closed' | null>(null);
+  const wrongKey = ref(false);
   const engines = computed(() => state.value?.models.data ?? []);
   const devices = computed(() => state.value?.memory.devices ?? []);
   let watching: AbortController | null = null;
@@ -24,6 +25,7 @@ export const useHerd = defineStore('herd', () => {
     leave();
     const mine = (watching = new AbortController());
     refused.value = null;
+    wrongKey.value = false;
     while (!mine.signal.aborted && refused.value === null) {
       try {
         for await (const news of watch(mine.signal)) {
@@ -42,6 +44,8 @@ export const useHerd = defineStore('herd', () => {
     if (error instanceof ApiError && (error.status === 401 || error.status === 403)) {
       state.value = null;
       refused.value = session.session?.admin === 'key' ? 'key' : 'closed';
+      // A key that was sent and is not taken; a person is told, and asked for another.
+      wrongKey.value = refused.value === 'key' && credentials.admin !== '';
       if (error.status === 401) forget('admin');
     } else if (error instanceof ApiError && error.status === 404) {
       refused.value = 'closed';
@@ -68,5 +72,5 @@ export const useHerd = defineStore('herd', () => {
     }
   }
 
-  return { engines, devices, state, refused, follow, leave, signIn, tell };
+  return { engines, devices, state, refused, wrongKey, follow, leave, signIn, tell };
 });
