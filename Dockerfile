@@ -22,16 +22,23 @@ WORKDIR /src
 COPY requirements requirements
 COPY scripts/install.py scripts/pip_run.py scripts/numa_stub.py scripts/
 
+FROM build AS web
+COPY scripts/build_web.py scripts/
+COPY clients/web clients/web
+RUN mkdir -p server/web && python3 -m scripts.build_web --required
+
 FROM build AS build-cpu
 RUN python3 -m scripts.install --build cpu --venv /opt/corral --no-project
 COPY pyproject.toml setup.py model_registry.yaml ./
 COPY server server
+COPY --from=web /src/server/web/static /src/server/web/static
 RUN /opt/corral/bin/python -m pip install --no-deps --no-build-isolation .
 
 FROM build AS build-cuda
 RUN python3 -m scripts.install --build gpu --venv /opt/corral --no-project
 COPY pyproject.toml setup.py model_registry.yaml ./
 COPY server server
+COPY --from=web /src/server/web/static /src/server/web/static
 RUN /opt/corral/bin/python -m pip install --no-deps --no-build-isolation .
 
 # --- what runs --------------------------------------------------------------------------------------

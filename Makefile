@@ -33,6 +33,7 @@ help: ## this list
 install:
 	@$(require)
 	@'$(PYTHON)' -m scripts.install --build $(BUILD)
+	@'$(PYTHON)' -m scripts.build_web
 
 install-dev:
 	@$(require)
@@ -57,6 +58,6 @@ lock: install-dev ## resolve requirements/*.txt from pyproject.toml; UPGRADE=1 t
 	@$(bin)/python -m pip install --quiet 'uv>=0.13'
 	@UPGRADE=$(UPGRADE) sh scripts/lock.sh
 
-clean: ## remove the virtual environment and what tools left behind; models stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+clean: ## remove the virtual environment, the built page and what tools left behind; models stay
+	rm -rf .venv build dist server/web/static *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,22 +1,39 @@
-"""The one build step that pyproject.toml cannot say: the wheel carries model_registry.yaml.
+"""The build steps that pyproject.toml cannot say: a wheel carries the registry and the chat page.
 
-The file lives at the root of the repository, where people look for it and edit it. A wheel holds a
-copy at ``server/model_registry.yaml``, so an installed Corral finds its default registry beside its
-code. An editable install (``make serve``) makes no copy and reads the file at the root.
+``model_registry.yaml`` lies at the root of the repository, where people look for it and edit it. A
+wheel holds a copy at ``server/model_registry.yaml``, so an installed Corral finds its default
+registry beside its code. An editable install (``make serve``) makes no copy and reads the file at
+the root.
+
+The chat page is built of ``clients/web`` into ``server/web/static`` before either distribution is
+made. Where that is not possible, or a source distribution holds the page alone, what is there is
+packed. ``python3 -m scripts.build_web --required`` says beforehand whether it is.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.sdist import sdist
 
+ROOT = Path(__file__).resolve().parent
 REGISTRY = "model_registry.yaml"
 
 
+def build_page() -> None:
+    """Bring ``server/web/static`` up to date, where its sources are."""
+    if (ROOT / "scripts" / "build_web.py").is_file():
+        subprocess.run([sys.executable, "-m", "scripts.build_web"], cwd=ROOT, check=True)
+
+
 class BuildPy(build_py):
-    """build_py that copies the registry into the package."""
+    """build_py that builds the chat page and copies the registry into the package."""
 
     def run(self) -> None:
+        if not self.editable_mode:
+            build_page()
         super().run()
         if not self.editable_mode:
             target = Path(self.build_lib) / "server" / REGISTRY
@@ -31,4 +48,12 @@ class BuildPy(build_py):
         return [*outputs, str(Path(self.build_lib) / "server" / REGISTRY)]
 
 
-setup(cmdclass={"build_py": BuildPy})
+class Sdist(sdist):
+    """sdist that builds the chat page first."""
+
+    def run(self) -> None:
+        build_page()
+        super().run()
+
+
+setup(cmdclass={"build_py": BuildPy, "sdist": Sdist})

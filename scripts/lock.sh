@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes requirements/{cpu,gpu,dev}.txt from pyproject.toml (`make lock`): every package of an
+# Writes requirements/{cpu,gpu,dev,node}.txt from pyproject.toml (`make lock`): every package of an
 # environment, pinned, for Python 3.11 to 3.13 on x86-64 Linux. Wheels only, so that an install never
 # calls a compiler. No index or host is written: pip uses the one it is configured with.
 #
@@ -36,6 +36,8 @@ compile() {
 
 compile cpu pyproject.toml "$out/torch-cpu.in" --extra cpu --excludes "$out/excluded-cpu.txt"
 
+compile node "$out/node.in"
+
 # The GPU build takes the CPU build's versions wherever vLLM lets it: uv prefers what the file holds.
 names() { sed -n 's/^\([a-z0-9._-]*\)==.*/\1/p' "$@"; }
 touch "$out/gpu.txt"
@@ -61,6 +63,6 @@ compile dev "$tmp/dev.in" --constraints "$tmp/constraints"
 names "$out/gpu.txt" | sort | comm -12 - "$tmp/cpu.names" | sed 's/.*/^&==/' >"$tmp/both"
 grep -vf "$tmp/both" "$out/dev.txt" >"$tmp/dev" && cat "$tmp/dev" >"$out/dev.txt"
 
-for name in cpu gpu dev; do
+for name in cpu gpu dev node; do
     echo "$out/$name.txt: $(names "$out/$name.txt" | sort -u | grep -c .) packages"
 done

@@ -55,8 +55,13 @@ def show(line: str, seen: list[str], total: int) -> None:
 
 
 def pip(venv: Path, *arguments: str, total: int = 0) -> None:
+    """Run the pip of an environment, see `pip_of`."""
+    pip_of(venv / "bin" / "python", *arguments, total=total)
+
+
+def pip_of(python: Path, *arguments: str, total: int = 0) -> None:
     """Run pip install; on a terminal with its own progress bars, or with a counter for `total`."""
-    command = [str(venv / "bin" / "python"), "-Im", "pip", "install"]
+    command = [str(python), "-Im", "pip", "install"]
     command += ["--disable-pip-version-check", "--no-input", "--no-deps", *arguments]
     terminal = sys.stdout.isatty()
     with tempfile.TemporaryFile("w+") as errors:

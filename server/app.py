@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Iterable
+from pathlib import Path
 
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
@@ -22,9 +23,11 @@ from server.api import (
     health,
     messages,
     models,
+    page,
     tokenize,
 )
 from server.api.admin import adapters, events, registry, routes
+from server.api.admin.access import is_admin_path
 from server.api.admin.desk import Desk
 from server.api.admin.options import AdminOptions
 from server.api.auth import KeyRing, require_key
@@ -35,15 +38,18 @@ from server.api.last_words import LastWords
 from server.api.request_headers import RequestHeaders
 from server.api.responses import routes as responses
 from server.api.responses.background import BackgroundRuns
+from server.api.ui import routes as ui
+from server.api.ui.visitors import Visitors
 from server.generation.herd import Herd
 from server.generation.service import GenerationService
 from server.storage import Storage
+from server.web import STATIC, Site
 
 # Nginx's status for "client closed request"; nobody is left to read it, the access log is.
 _CLIENT_CLOSED = 499
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - one a setting
     herd: Herd,
     *,
     keys: Iterable[str] = (),
@@ -53,6 +59,7 @@ def create_app(
     strict: bool = False,
     database_url: str | None = None,
     admin: AdminOptions | None = None,
+    page_folder: Path = STATIC,
 ) -> ASGIApp:
     """The server as an ASGI application; its lifespan loads and stops the engines.
 
@@ -63,8 +70,10 @@ def create_app(
         max_running: Requests under way at once.
         max_body_bytes: Largest request body.
         strict: Refuse requests with fields that nobody knows, unless they say ``?strict=false``.
-        database_url: Where responses, conversations and added models are kept; None keeps none.
+        database_url: Where responses, conversations, chats and added models are kept; None keeps
+            none.
         admin: Who may operate the server, and what it tells them; by default nobody may.
+        page_folder: The built chat page; without one there, there is none.
     """
     app = FastAPI(
         title="Corral",
@@ -93,12 +102,18 @@ def create_app(
     )
     app.state.storage = Storage(database_url)
     app.state.desk = Desk(herd, app.state.storage.added_entries, admin, app.state.keys)
+    app.state.visitors = Visitors(app.state.storage.secrets)
     app.state.background = BackgroundRuns(app.state.service, app.state.storage, most=max_running)
     app.state.started = int(time.time())
     error_handlers.install(app)
     app.add_exception_handler(ClientLeft, _client_left)
     _include_routes(app)
-    return CrossOrigin(RequestHeaders(app))
+    page.install(app, Site.read(page_folder))
+    return CrossOrigin(RequestHeaders(app), _is_closed)
+
+
+def _is_closed(path: str) -> bool:
+    return is_admin_path(path) or ui.is_ui(path) or page.is_page(path)
 
 
 def _include_routes(app: FastAPI) -> None:
@@ -122,6 +137,8 @@ def _include_routes(app: FastAPI) -> None:
     # In this order: what is more special comes first.
     for part in (events, registry, routes):
         app.include_router(part.router, prefix="/admin")
+    for part in ui.ROUTERS:
+        app.include_router(part, prefix=ui.PREFIX)
 
 
 @contextlib.asynccontextmanager

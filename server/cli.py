@@ -92,7 +92,8 @@ def serve(  # noqa: PLR0913 - one a flag
         str | None,
         typer.Option(
             metavar="URL",
-            help="Where responses and conversations are kept: sqlite:///PATH or postgresql://... "
+            help="Where responses, conversations and chats are kept: sqlite:///PATH or "
+            "postgresql://... "
             "[a file in ~/.local/share/corral].",
         ),
     ] = None,

@@ -127,7 +127,7 @@ class ObjectNotFound(CorralError):
     """Nothing of this kind and id is stored, or it belongs to somebody else.
 
     Args:
-        kind: ``Response``, ``Conversation`` or ``Item``.
+        kind: ``Response``, ``Conversation``, ``Item``, ``Chat`` or ``Message``.
         number: The id that was asked for.
     """
 

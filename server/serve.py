@@ -48,6 +48,7 @@ from server.generation.loading import EngineMaker
 from server.registry.schema import Registry
 from server.registry.sources import ModelStore
 from server.settings import ApiKeys, Settings, forget_keys, unknown_variables
+from server.web import is_built
 
 if TYPE_CHECKING:
     import uvicorn
@@ -105,6 +106,7 @@ def serve(settings: Settings) -> NoReturn:
             admin_keys=admin_keys,
             registry=settings.registry_path,
             logs=log_dir,
+            page=is_built(),
             notices=unknown_variables(),
         ).show()
         admin = AdminOptions(
@@ -160,6 +162,9 @@ def _run(
         access_log=False,
         timeout_graceful_shutdown=settings.drain_seconds,
         server_header=False,
+        # Uvicorn's own default believes every program on this machine.
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
     )
     server = uvicorn.Server(config)
     uvloop.run(_until_told(server, listener, herd, admin.reload, started))

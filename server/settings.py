@@ -84,8 +84,23 @@ def _database_url(url: str) -> str:
     return url
 
 
+def _networks(said: str) -> str:
+    parts = [part.strip() for part in said.split(",") if part.strip()]
+    for part in parts:
+        try:
+            ipaddress.ip_network(part)
+        except ValueError:
+            raise PydanticCustomError(
+                "networks",
+                "must be IP addresses or networks, comma-separated, not '{part}'",
+                {"part": part},
+            ) from None
+    return ",".join(parts)
+
+
 UserPath = Annotated[Path, AfterValidator(_expanded)]
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+Networks = Annotated[str, AfterValidator(_networks)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 
 
@@ -102,7 +117,7 @@ class Settings(BaseSettings):
     watch: bool = Field(True, description="Read the registry file again when it has changed.")
     cache_dir: UserPath | None = Field(None, description="Where model files are kept.")
     database_url: DatabaseUrl | None = Field(
-        None, repr=False, description="Where responses and conversations are kept."
+        None, repr=False, description="Where responses, conversations and chats are kept."
     )
     api_key: str = Field(
         "", repr=False, description=f"Accepted keys, comma-separated; '{MAKE_A_KEY}' makes one."
@@ -112,6 +127,9 @@ class Settings(BaseSettings):
         "",
         repr=False,
         description=f"Keys that open /admin, comma-separated; '{MAKE_A_KEY}' makes one.",
+    )
+    trusted_proxies: Networks = Field(
+        "", description="Proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
     )
     strict: bool = Field(False, description="Refuse requests with fields that nobody knows.")
     max_body_bytes: int = Field(32 << 20, ge=1024, description="Largest request body.")

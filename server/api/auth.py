@@ -10,8 +10,9 @@ from fastapi import Request
 
 from server.errors import CorralError
 
-# Answered without a key: load balancers and container health checks have none.
-PUBLIC_PATHS = frozenset({"/health"})
+# Answered without a key: load balancers and container health checks have none, and the chat page
+# asks whether it needs one.
+PUBLIC_PATHS = frozenset({"/health", "/ui/session"})
 
 
 class Unauthorized(CorralError):

@@ -81,7 +81,7 @@ def _described(app: FastAPI) -> dict[str, Any]:
         # What operators send is strict by itself, but for what vLLM's clients do.
         if "requestBody" in operation and not path.startswith("/admin"):
             operation.setdefault("parameters", []).append(_STRICT)
-    for path in PUBLIC_PATHS:
+    for path in PUBLIC_PATHS & description["paths"].keys():
         description["paths"][path]["get"]["security"] = []
     components = description["components"]
     for name in _FOREIGN:

@@ -45,6 +45,7 @@ def model_body(model: HostedModel, created: int) -> dict[str, Any]:
         "aliases": entry.aliases,
         "kind": entry.kind,
         "template": entry.template,
+        "defaults": entry.sampling.model_dump(exclude_none=True),
         "max_model_len": model.context_length or entry.context.length,
         "status": state.status,
         "status_detail": state.detail or None,

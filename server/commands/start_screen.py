@@ -29,6 +29,7 @@ class StartScreen:
         admin_keys: Its admin keys.
         registry: The registry file.
         logs: The folder with the engines' logs.
+        page: Whether there is a chat page.
         notices: Further lines, such as slips in the environment.
     """
 
@@ -38,6 +39,7 @@ class StartScreen:
     admin_keys: ApiKeys = _NO_KEYS
     registry: Path
     logs: Path
+    page: bool = False
     notices: Sequence[str] = ()
 
     def show(self) -> None:
@@ -79,7 +81,8 @@ class StartScreen:
         return f"curl -N {self.url}/v1/{path} -H 'Content-Type: application/json'{key} -d '{body}'"
 
     def _facts(self) -> list[tuple[str, str]]:
-        facts = [("Base URL", f"{self.url}/v1")]
+        facts = [("Chat page", self.url)] if self.page else []
+        facts.append(("Base URL", f"{self.url}/v1"))
         for name, keys in (("API key", self.keys), ("Admin key", self.admin_keys)):
             if keys.made:
                 facts.append((name, f"{keys.made} (made for this run)"))

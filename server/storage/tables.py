@@ -104,3 +104,57 @@ added_entries = Table(
     Column("created_at", BigInteger, nullable=False),
     Column("entry", JSON, nullable=False),
 )
+
+# `folded` is the title as it is searched, `messages` how many there are, `last` the position of the
+# newest one there ever was.
+chats = Table(
+    "chats",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("title", Text, nullable=False),
+    Column("folded", Text, nullable=False),
+    Column("pinned", Boolean, nullable=False),
+    Column("model", Text, nullable=True),
+    Column("settings", JSON, nullable=False),
+    Column("leaf", Id, nullable=True),
+    Column("created", Float, nullable=False),
+    Column("updated", Float, nullable=False),
+    Column("messages", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    # In the order of the list, so that a page of it is read and nothing is sorted.
+    Index(None, "owner", "pinned", "updated", "id"),
+)
+
+# No foreign key on `parent`: SQLite deletes no chain of more than a thousand by itself. `folded`
+# stands before `body`, for a search reads a row's beginning and not the rest of a long one. `size`
+# is the body's, in bytes.
+chat_messages = Table(
+    "chat_messages",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("chat_id", Id, ForeignKey(chats.c.id, ondelete=_CASCADE), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("parent", Id, nullable=True),
+    Column("created", Float, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("folded", Text, nullable=False),
+    Column("body", JSON, nullable=False),
+    UniqueConstraint("chat_id", "position"),
+    Index(None, "chat_id", "parent"),
+)
+
+chat_presets = Table(
+    "chat_presets",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("presets", JSON, nullable=False),
+)
+
+# What the servers of one database sign with.
+secrets = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)

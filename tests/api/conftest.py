@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.admin import Farm
 from tests.support.messages import thinking_ranch
+from tests.support.page import arrive
 from tests.support.ranch import Ranch, in_process, write_tiny_model
 
 
@@ -32,6 +33,19 @@ def make_ranch(model_directory: Path, tmp_path: Path) -> Callable[..., Ranch]:
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/corral.db"
+
+
+@pytest.fixture
+def keeping(make_ranch: Callable[..., Ranch], database_url: str) -> Ranch:
+    """A ranch with a database."""
+    return make_ranch(database_url=database_url)
+
+
+@pytest.fixture
+async def visitor(keeping: Ranch) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A browser that has the chat page's cookie."""
+    async with in_process(keeping) as client:
+        yield await arrive(client)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from server import __version__
 from server.errors import EngineDied
+from server.registry.schema import Sampling
 from tests.support.ranch import Ranch, chat, in_process, until
 
 TINY = {
@@ -22,6 +23,7 @@ TINY = {
     "aliases": ["org/tiny-chat"],
     "kind": "generate",
     "template": "chatml",
+    "defaults": {},
     "status_detail": None,
 }
 
@@ -45,6 +47,14 @@ async def test_one_model(name: str, ranch: Ranch, client: httpx.AsyncClient) -> 
         body = (await client.get(f"{prefix}/models/{name}")).json()
         del body["created"]
         assert body == TINY | {"status": "ready", "max_model_len": 2048}
+
+
+async def test_what_requests_leave_out(client: httpx.AsyncClient) -> None:
+    talker = (await client.get("/v1/models/talker")).json()
+    assert talker["defaults"] == {"temperature": 0.25, "top_k": -1, "max_tokens": 77, "seed": 5}
+    described = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    assert "defaults" in described["ModelObject"]["required"]
+    assert set(described["ModelDefaults"]["properties"]) == set(Sampling.model_fields)
 
 
 async def test_no_such_model(client: httpx.AsyncClient) -> None:

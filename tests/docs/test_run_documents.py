@@ -123,5 +123,6 @@ def test_every_endpoint_is_in_the_readme(server: Server) -> None:
     paths = httpx.get(server.url + "/openapi.json").json()["paths"]
     served = {(method.upper(), path) for path in paths for method in paths[path]}
     assert {(m, p.replace("{model:path}", "{model}")) for m, p in shown} == served | {
-        ("GET", "/openapi.json")
+        ("GET", "/"),
+        ("GET", "/openapi.json"),
     }

@@ -137,7 +137,8 @@ class Ranch:
         self.herd = Herd(
             self.registry, ModelStore(cache), self, lambda _: NullProgress(), self.pool
         )
-        self.app: ASGIApp = create_app(self.herd, **options)
+        # Whether the chat page was built in this checkout is no matter; tests of it bring one.
+        self.app: ASGIApp = create_app(self.herd, **({"page_folder": cache} | options))
 
     def play(self, *steps: Step) -> None:
         """Answer every request with these steps."""

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import Request
 
 from server.api.auth import Forbidden, KeyRing, sent_key
+from server.api.cross_origin import FOREIGN, is_foreign
 
 # Pages of other origins may neither ask before they send nor read what is answered.
 _ADAPTER_PATHS: Final = frozenset({"/load_lora_adapter", "/unload_lora_adapter"})
@@ -27,7 +28,6 @@ _SET_A_KEY: Final = (
     "Set CORRAL_ADMIN_KEY (or --admin-key) and send the key as 'Authorization: Bearer ADMIN_KEY'."
 )
 CLOSED: Final = "admin_closed"
-FOREIGN: Final = "foreign_origin"
 
 
 def is_admin_path(path: str) -> bool:
@@ -57,6 +57,16 @@ class AdminDoor:
     def has_keys(self) -> bool:
         """Whether who is let in has shown a key."""
         return bool(self._admin)
+
+    def state(self, request: Request) -> Literal["open", "key", "closed"]:
+        """Whether the caller of ``request`` needs a key to be let in, or cannot be."""
+        if self._admin:
+            return "key"
+        try:
+            self.check(request)
+        except Forbidden:
+            return "closed"
+        return "open"
 
     def check(self, request: Request) -> None:
         """Let the caller of ``request`` in.
@@ -105,9 +115,7 @@ def _refuse_strangers(request: Request) -> None:
             f"under other host names. {_SET_A_KEY}",
             code=FOREIGN,
         )
-    own = {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}
-    foreign = any(origin.lower() not in own for origin in headers.getlist("origin"))
-    if foreign or headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+    if is_foreign(headers):
         raise Forbidden(
             f"Web pages of other origins may not operate this server. {_SET_A_KEY}", code=FOREIGN
         )

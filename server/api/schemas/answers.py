@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from server.api.schemas.sampling import SamplingFields
 from server.engines.slot import Status
 
 
@@ -35,6 +36,10 @@ class ErrorBody(Answer):
     error: ErrorDetail
 
 
+class ModelDefaults(SamplingFields):
+    """What the model's entry says of sampling, for requests that do not; the rest is OpenAI's."""
+
+
 class ModelObject(Answer):
     """A model of the registry. ``base``, and ``parent`` as vLLM calls it, is what an adapter is
     for; ``root`` is where its own files come from.
@@ -51,6 +56,7 @@ class ModelObject(Answer):
     aliases: list[str]
     kind: Literal["generate", "embedding"]
     template: str
+    defaults: ModelDefaults
     max_model_len: int | None
     status: Status
     status_detail: str | None

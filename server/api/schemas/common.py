@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from server.api.schemas.sampling import SamplingFields
 from server.api.schemas.shapes import AtLeastOne, DescribedAs, NotZero
 from server.api.schemas.shapes_chat import ResponseFormat, StructuredOutputs
 from server.api.schemas.structured import constraint_of
@@ -16,7 +17,6 @@ from server.errors import InvalidRequest, UnsupportedField
 from server.generation.calls import Scheduling
 from server.generation.sampling import LONGEST_STOP, MOST_STOPS, SamplingOverrides
 
-_INT64 = 2**63
 _TOKEN_ID = re.compile(r"-?[0-9]{1,18}")
 
 # Fields of OpenAI's and vLLM's APIs that ask for nothing that concerns the text of an answer.
@@ -99,26 +99,15 @@ StopStrings = Annotated[
     BeforeValidator(_stop_strings),
     DescribedAs(StopString | StopList | None),
 ]
-# Scores are divided by it: much less would make infinities of them.
-RepetitionPenalty = Annotated[float, Field(ge=0.01, le=10, allow_inf_nan=False)]
 TruncatePromptTokens = Annotated[int, Field(ge=-1, lt=2**31), NotZero]
 
 
-class GenerationBody(BaseModel):
+class GenerationBody(SamplingFields):
     """Fields of both endpoints. Unknown ones are kept, to be reported."""
 
     model_config = ConfigDict(strict=True, extra="allow")
 
     model: Annotated[str, Field(min_length=1)]
-    temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
-    top_k: Annotated[int, Field(ge=-1, lt=2**31)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)] | None = None
-    repetition_penalty: RepetitionPenalty | None = None
-    seed: Annotated[int, Field(ge=-_INT64, lt=_INT64)] | None = None
-    max_tokens: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     ignore_eos: bool | None = None
     stop: StopStrings = ()

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from server.api.schemas.common import WITHOUT_EFFECT, RepetitionPenalty, StopStrings, TokenId
+from server.api.schemas.common import WITHOUT_EFFECT, StopStrings, TokenId
 from server.api.schemas.response_tools import flat_tool_use, text_constraint
+from server.api.schemas.sampling import RepetitionPenalty
 from server.api.schemas.shapes import DescribedAs
 from server.api.schemas.shapes_items import (
     ConversationName,

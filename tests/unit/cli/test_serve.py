@@ -249,3 +249,34 @@ def test_the_curl_line_works_as_it_is_printed(start: Start) -> None:
     assert chunks[-1] == "[DONE]"
     texts = [json.loads(c)["choices"][0]["delta"].get("content", "") for c in chunks[:-1]]
     assert "".join(texts) == "Hello"
+
+
+def test_chats_survive_a_kill(start: Start) -> None:
+    server = start("--port", "0").wait_for("ready after")
+    with httpx.Client(base_url=server.url, timeout=20) as client:
+        client.get("/ui/session")
+        chat = client.post("/ui/chats", json={"title": "Kept"}).json()["id"]
+        path = f"/ui/chats/{chat}/messages"
+        question = {"parent": None, "role": "user", "content": "Hi"}
+        parent = client.post(path, json=question).json()["id"]
+        answer = {"parent": parent, "role": "assistant", "content": "", "state": "partial"}
+        number = client.post(path, json=answer).json()["id"]
+        last = client.patch(f"{path}/{number}", json={"content": "Hel"}).json()
+        # In the moment in which the browser hears of it.
+        server.process.kill()
+        server.end()
+        port = server.url.rpartition(":")[2]
+        start("--port", port).wait_for("ready after")
+        (shown,) = client.get("/ui/chats").json()["data"]
+        assert (shown["id"], shown["title"], shown["leaf"]) == (chat, "Kept", number)
+        messages = client.get(path).json()["data"]
+        assert [message["content"] for message in messages] == ["Hi", "Hel"]
+        assert messages[1] == last
+        assert last["state"] == "partial"
+
+
+@pytest.mark.parametrize(("trusted", "secure"), [("", False), ("10.0.0.0/8,127.0.0.1", True)])
+def test_whose_word_counts_for_https(start: Start, trusted: str, secure: bool) -> None:
+    server = start("--port", "0", CORRAL_TRUSTED_PROXIES=trusted).wait_for("ready after")
+    answer = httpx.get(server.url + "/ui/session", headers={"x-forwarded-proto": "https"})
+    assert answer.headers["set-cookie"].endswith("; Secure") is secure

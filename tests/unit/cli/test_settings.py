@@ -51,6 +51,11 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
             "mysql://x",
             "--database-url: must begin with sqlite:/// and a path, or with postgresql://.",
         ),
+        (
+            "trusted_proxies",
+            "10.0.0.1, *",
+            "--trusted-proxies: must be IP addresses or networks, comma-separated, not '*'.",
+        ),
         ("allow_no_key", "perhaps", "--allow-no-key must be true or false, not 'perhaps'."),
     ],
 )

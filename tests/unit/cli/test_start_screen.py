@@ -62,6 +62,12 @@ def test_the_screen_in_a_log(registry: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == SCREEN.format(version=__version__)
 
 
+def test_the_page_comes_first(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    screen(page=True).show()
+    url = "http://127.0.0.1:8000"
+    assert f"\nChat page {url}\nBase URL  {url}/v1\n" in capsys.readouterr().err
+
+
 def test_the_curl_line_is_never_broken_on_a_terminal(
     registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

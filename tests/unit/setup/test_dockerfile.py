@@ -56,6 +56,17 @@ class TestTarget:
                     for source in text.split()[:-1]:
                         assert any(line.startswith(f"!{source}") for line in allowed), source
 
+    def test_it_has_the_page_and_not_what_builds_it(self, target: str) -> None:
+        script = dockerfile_steps.script(TEXT, target)
+        built = script.index("python3 -m scripts.build_web --required\n")
+        assert built < script.index("pip install --no-deps --no-build-isolation .\n")
+        build = STAGES["build-cuda" if target == "cuda" else "build-cpu"]
+        static = "/src/server/web/static"
+        copied = ("COPY", f"--from=web {static} {static}")
+        assert build.index(("COPY", "server server")) < build.index(copied)
+        sources = {text for instruction, text in steps(target) if instruction == "COPY"}
+        assert not [text for text in sources if "clients" in text or "--from=web" in text]
+
     def test_its_steps_are_a_shell_script(self, target: str) -> None:
         script = dockerfile_steps.script(TEXT, target)
         subprocess.run(["sh", "-n"], input=script, text=True, check=True)

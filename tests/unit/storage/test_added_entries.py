@@ -5,13 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, create_engine, inspect
-
 from server.storage import AddedEntry, Storage
-from server.storage.migrate import _MIGRATIONS
-from server.storage.tables import metadata
 
 FILE = "/srv/model_registry.yaml"
 ONE = AddedEntry("org/one", 10, {"id": "org/one", "source": {"hub": "a/b"}, "stop": ["ä", "\n"]})
@@ -56,24 +50,3 @@ async def test_entries_are_added_at_the_same_time(storage: Storage) -> None:
 
 async def test_without_a_database_nothing_is_kept() -> None:
     assert not Storage(None).added_entries.kept
-
-
-def test_a_database_of_an_older_corral_gets_the_table() -> None:
-    """And loses it again on the way back, with what else there is left alone."""
-    engine = create_engine("sqlite://")
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-        tables = metadata.tables.keys() - {"added_entries"}
-        assert names(connection) == tables | {"alembic_version"}
-        command.upgrade(config, "head")
-        assert names(connection) == metadata.tables.keys() | {"alembic_version"}
-        command.downgrade(config, "0001")
-        assert names(connection) == tables | {"alembic_version"}
-    engine.dispose()
-
-
-def names(connection: Connection) -> set[str]:
-    return set(inspect(connection).get_table_names())

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
 
 from server.errors import StorageFailed
 from server.storage import Storage
 from server.storage.conversations import Conversation
-from server.storage.migrate import migrate, sqlite_file
+from server.storage.migrate import _MIGRATIONS, migrate, sqlite_file
 from server.storage.tables import metadata
 from tests.unit.storage.support_objects import record
 
@@ -45,12 +47,37 @@ async def test_the_migrations_make_the_tables(url: str, storage: Storage) -> Non
     engine = create_engine(url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection)
-        assert context.get_current_revision() == "0002"
+        assert context.get_current_revision() == "0003"
         assert compare_metadata(context, metadata) == []
         keys = connection.execute(text("PRAGMA foreign_key_list(response_items)")).all()
         assert [key[2:7] for key in keys] == [
             ("responses", "response_id", "id", "NO ACTION", "CASCADE")
         ]
+    engine.dispose()
+
+
+def test_a_database_of_an_older_corral_gets_the_tables() -> None:
+    """And loses them again on the way back, with what else there is left alone."""
+    steps = {
+        "0001": {"responses", "response_items", "conversations", "conversation_items"},
+        "0002": {"added_entries"},
+        "0003": {"chats", "chat_messages", "chat_presets", "secrets"},
+    }
+    engine = create_engine("sqlite://")
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        tables = {"alembic_version"}
+        for revision, new in steps.items():
+            command.upgrade(config, revision)
+            tables |= new
+            assert set(inspect(connection).get_table_names()) == tables
+        assert tables == metadata.tables.keys() | {"alembic_version"}
+        for below, lost in zip(["0002", "0001"], [*steps.values()][:0:-1], strict=True):
+            command.downgrade(config, below)
+            tables -= lost
+            assert set(inspect(connection).get_table_names()) == tables
     engine.dispose()
 
 

@@ -1,0 +1,6 @@
+import { ref } from 'vue';
+
+const query = window.matchMedia('(max-width: 760px)');
+/** Whether the sidebar has no room beside the page. */
+export const narrow = ref(query.matches);
+query.addEventListener('change', (event) => (narrow.value = event.matches));

@@ -1,0 +1,13 @@
+import { preferences } from '@/stores/preferences';
+
+/**
+ * Whether a key press in a text means: send.
+ *
+ * Never while an input method is composing: its Enter takes a candidate. Safari ends the
+ * composition before that Enter arrives, and gives it away by the key code 229 alone.
+ */
+export function sends(event: KeyboardEvent): boolean {
+  if (event.key !== 'Enter' || event.isComposing || event.keyCode === 229) return false;
+  const mod = event.ctrlKey || event.metaKey;
+  return preferences.enterSends ? !event.shiftKey && !event.altKey : mod;
+}

@@ -1,0 +1,111 @@
+"""Chromium, and a server for each test."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import pytest_asyncio
+
+from tests.support.ranch import Ranch, listening, write_tiny_model
+
+HERE = Path(__file__).parent
+Profiles = Callable[..., Any]
+
+if importlib.util.find_spec("playwright") is not None:
+    from playwright.async_api import async_playwright, expect
+
+    from tests.browser.support import CHROMIUM, MODELS, STATIC, Chat, chat_in
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, BrowserContext
+
+
+def missing() -> str | None:
+    """Why these tests cannot run here."""
+    if not CHROMIUM:
+        return "needs Chromium: apt-get install chromium, or CHROMIUM=/its/path"
+    if not (STATIC / "index.html").is_file():
+        return "the chat page is not built: python3 -m scripts.build_web"
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            # One event loop for all: the browser belongs to it.
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+            if reason := missing():
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncGenerator[Browser, None]:
+    expect.set_options(timeout=20_000)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox"] if os.geteuid() == 0 else [],
+        )
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+def options() -> dict[str, Any]:
+    """Of the server; a test module may have its own."""
+    return {}
+
+
+@pytest.fixture
+def make_ranch(tmp_path: Path, options: dict[str, Any]) -> Callable[[], Ranch]:
+    """Makes the same server once more: with the same models and the same database."""
+    defaults = {
+        "page_folder": STATIC,
+        "database_url": f"sqlite:///{tmp_path / 'corral.db'}",
+    }
+    model = write_tiny_model(tmp_path / "tiny")
+    return lambda: Ranch(model, tmp_path / "cache", MODELS, **(defaults | options))
+
+
+@pytest.fixture
+def ranch(make_ranch: Callable[[], Ranch]) -> Ranch:
+    return make_ranch()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def url(ranch: Ranch) -> AsyncGenerator[str, None]:
+    async with listening(ranch) as url:
+        yield url
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def profile(browser: Browser, url: str) -> AsyncGenerator[Profiles, None]:
+    """Makes pages of profiles of their own; at the end none may have complained."""
+    async with AsyncExitStack() as stack:
+        made: list[Chat] = []
+
+        async def make(address: str = url, **settings: Any) -> Chat:
+            wanted: dict[str, Any] = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}}
+            context: BrowserContext = await browser.new_context(**(wanted | settings))
+            stack.push_async_callback(context.close)
+            chat = await chat_in(context, address)
+            made.append(chat)
+            return chat
+
+        yield make
+        complaints = [error for chat in made for error in chat.errors]
+        assert complaints == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chat(profile: Profiles) -> Chat:
+    """The page, open."""
+    chat: Chat = await profile()
+    await chat.open()
+    return chat
