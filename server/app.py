@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, Iterable
 from pathlib import Path
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from server import __version__
@@ -79,11 +81,8 @@ def create_app(  # noqa: PLR0913 - one a setting
         title="Corral",
         version=__version__,
         lifespan=_lifespan,
-        dependencies=[Depends(require_key)],
         # Served by a route of ours instead, so that the same dependency guards them.
         openapi_url=None,
-        # What clients that are made of the description call their methods.
-        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
         middleware=[
@@ -107,7 +106,7 @@ def create_app(  # noqa: PLR0913 - one a setting
     app.state.started = int(time.time())
     error_handlers.install(app)
     app.add_exception_handler(ClientLeft, _client_left)
-    _include_routes(app)
+    app.router.routes.extend(_routes())
     page.install(app, Site.read(page_folder))
     return CrossOrigin(RequestHeaders(app), _is_closed)
 
@@ -116,7 +115,13 @@ def _is_closed(path: str) -> bool:
     return is_admin_path(path) or ui.is_ui(path) or page.is_page(path)
 
 
-def _include_routes(app: FastAPI) -> None:
+@functools.cache
+def _routes() -> tuple[BaseRoute, ...]:
+    """Every route behind the same key check.
+
+    They hold nothing of one application and take a sixth of a second to put together: a process
+    with several applications, as that of the tests, does so once.
+    """
     versioned = APIRouter()
     for module in (
         chat,
@@ -130,15 +135,21 @@ def _include_routes(app: FastAPI) -> None:
         adapters,
     ):
         versioned.include_router(module.router)
-    app.include_router(versioned, prefix="/v1")
+    every = APIRouter(
+        dependencies=[Depends(require_key)],
+        # What clients that are made of the description call their methods.
+        generate_unique_id_function=lambda route: route.name,
+    )
+    every.include_router(versioned, prefix="/v1")
     # Some clients take a base URL without /v1.
-    app.include_router(versioned, include_in_schema=False)
-    app.include_router(health.router)
+    every.include_router(versioned, include_in_schema=False)
+    every.include_router(health.router)
     # In this order: what is more special comes first.
     for part in (events, registry, routes):
-        app.include_router(part.router, prefix="/admin")
+        every.include_router(part.router, prefix="/admin")
     for part in ui.ROUTERS:
-        app.include_router(part, prefix=ui.PREFIX)
+        every.include_router(part, prefix=ui.PREFIX)
+    return tuple(every.routes)
 
 
 @contextlib.asynccontextmanager

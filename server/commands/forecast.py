@@ -5,7 +5,7 @@ The same sums as the server's own: `plan_engine` for what each takes, `Ledger` f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from server.commands.inventory import Stock
@@ -32,6 +32,8 @@ class Prospect:
 
     Args:
         models: Ids of the entries that it serves; the first names it.
+        replica: Which of several engines for the same models, from 1.
+        pinned: Whether it is never unloaded for another one.
         at_start: Whether one of them is to be loaded when the server starts.
         here: Whether its files are on this machine.
         plan: How it would run; None where that is unknown or impossible.
@@ -42,6 +44,8 @@ class Prospect:
 
     models: tuple[str, ...]
     at_start: bool
+    replica: int = 1
+    pinned: bool = False
     here: bool = True
     plan: EnginePlan | None = None
     problem: str = ""
@@ -50,8 +54,8 @@ class Prospect:
 
     @property
     def name(self) -> str:
-        """Its name in logs and errors."""
-        return self.models[0]
+        """The model by which it goes in logs and errors, and its number from the second on."""
+        return self.models[0] if self.replica == 1 else f"{self.models[0]}#{self.replica}"
 
     @property
     def runs(self) -> bool:
@@ -118,8 +122,11 @@ def forecast(
     known = Measured(store.cache_dir / FOLDER)
     by_id = {stock.entry.id: stock for stock in stocks}
     engines = [
-        _prospect(entries, by_id[entries[0].id], hardware, found, known)
+        engine
         for entries in registry.engine_groups().values()
+        for engine in _replicas(
+            _prospect(entries, by_id[entries[0].id], hardware, found, known), entries
+        )
     ]
     ledger = _together([engine for engine in engines if engine.at_start], found)
     named = said if isinstance(said, dict) else {}
@@ -131,7 +138,7 @@ def forecast(
             if device in named or (isinstance(said, int) and (device != RAM or len(found) == 1))
         },
         absent=[device for device in named if device not in found],
-        engines=[_judged(engine, ledger) for engine in engines],
+        engines=[_judged(engine, ledger, _stay(engine, engines)) for engine in engines],
         started=dict(ledger.holdings),
         together=len(_together(engines, found).holdings) == sum(engine.runs for engine in engines),
     )
@@ -146,6 +153,11 @@ def _held_by(owner: PortOwner | None, hardware: Hardware) -> Holding:
     return {RAM: meter.used([owner.pid])} | held
 
 
+def _replicas(prospect: Prospect, entries: Sequence[ModelEntry]) -> list[Prospect]:
+    count = entries[0].engine.replicas
+    return [replace(prospect, replica=number) for number in range(1, count + 1)]
+
+
 def _prospect(
     entries: list[ModelEntry],
     stock: Stock,
@@ -156,6 +168,7 @@ def _prospect(
     prospect = Prospect(
         models=tuple(entry.id for entry in entries),
         at_start=any(entry.load == "startup" for entry in entries),
+        pinned=any(entry.pin for entry in entries),
         here=stock.path is not None,
         problem=stock.problem,
     )
@@ -184,11 +197,20 @@ def _together(engines: Iterable[Prospect], found: Mapping[str, int]) -> Ledger:
     return ledger
 
 
-def _judged(engine: Prospect, ledger: Ledger) -> Prospect:
+def _stay(engine: Prospect, engines: Iterable[Prospect]) -> set[str]:
+    """Names of those that are not unloaded for ``engine``: pinned ones and other replicas."""
+    return {other.name for other in engines if other.pinned or other.models == engine.models}
+
+
+def _judged(engine: Prospect, ledger: Ledger, stay: Collection[str]) -> Prospect:
     """With what the ledger says of it beside those that are loaded; fewest bytes have to go."""
     if engine.plan is None:
         return engine
     if engine.name in ledger.holdings:
         return replace(engine, verdict=Fits(tuple(ledger.holdings[engine.name])))
-    costs = {name: float(sum(held.values())) for name, held in ledger.holdings.items()}
+    costs = {
+        name: float(sum(held.values()))
+        for name, held in ledger.holdings.items()
+        if name not in stay
+    }
     return replace(engine, verdict=ledger.place(engine.name, engine.plan.need, costs))

@@ -109,6 +109,11 @@ def _outlook(engine: Prospect, seen: Forecast) -> tuple[str, str]:
             when = "loaded at the start" if loaded else "fits beside those loaded at the start"
             return f"{when}, on {', '.join(devices)}", ""
         case HeldBack() | None:
+            pinned = [other.name for other in seen.engines if other.pinned and other is not engine]
+            if pinned:
+                return f"no room beside what is pinned: {', '.join(pinned)}", "red"
+            if engine.replica > 1:
+                return "no room beside the other replicas", "yellow"
             return "has to wait for those loaded at the start", "yellow"
 
 
@@ -133,6 +138,8 @@ def _engine_json(engine: Prospect, seen: Forecast) -> dict[str, Any]:
         sizes |= {"total": need.resident, "peak": need.peak, "kv_tokens": plan.kv_tokens}
     return {
         "models": list(engine.models),
+        "replica": engine.replica,
+        "pinned": engine.pinned,
         "load": "startup" if engine.at_start else "on_demand",
         "files_here": engine.here,
         "problem": engine.problem or None,

@@ -79,6 +79,8 @@ def test_for_scripts(registry: Path, capsys: pytest.CaptureFixture[str]) -> None
         "engines": [
             {
                 "models": ["tiny", "tiny-raw"],
+                "replica": 1,
+                "pinned": False,
                 "load": "startup",
                 "files_here": True,
                 "problem": None,
@@ -132,6 +134,39 @@ def test_engines_that_displace_each_other(
     verdicts = [engine["verdict"]["kind"] for engine in told["engines"]]
     assert verdicts == ["fits", "fits", "evict", "evict"]
     assert told["engines"][3]["verdict"]["evict"] == ["tiny"]
+
+
+def test_pinned_engines_and_replicas_stay(
+    registry: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = (
+        "  - id: {}\n    source: *weights\n    load: {}\n"
+        "    engine: {{threads: {}, replicas: {}}}\n"
+    )
+    more(registry, entry.format("two", "startup", 2, 3), "herd: {memory: 2GiB}\n")
+    *_, tiny, first, second, third, together = planned(capsys)[1].splitlines()
+    assert (tiny, first, second, third, together) == (
+        "tiny (and tiny-raw): loaded at the start, on ram",
+        "two: loaded at the start, on ram",
+        "two#2: loaded at the start, on ram",
+        "two#3: no room at the start; displaces tiny from ram",
+        "They cannot all be loaded at once.",
+    )
+    more(registry, entry.format("three", "on_demand", 3, 1))
+    registry.write_text(registry.read_text().replace("id: tiny\n", "id: tiny\n    pin: true\n"))
+    lines = planned(capsys)[1].splitlines()
+    assert lines[-3:-1] == [
+        "two#3: no room beside what is pinned: tiny",
+        "three: displaces two from ram",
+    ]
+    engines = as_json(capsys)["engines"]
+    assert [(e["models"][0], e["replica"], e["pinned"]) for e in engines] == [
+        ("tiny", 1, True),
+        ("two", 1, False),
+        ("two", 2, False),
+        ("two", 3, False),
+        ("three", 1, False),
+    ]
 
 
 def test_one_that_never_fits(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
