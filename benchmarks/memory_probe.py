@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.sampling import sampled
-from server.engines import vllm_engine
+from server.engines import vllm_process
 from server.engines.base import EngineSpec, GenerationRequest, SamplingSettings
 from server.engines.bookkeeping import MeasuredMemory
 from server.engines.hardware import Hardware, probe
@@ -88,7 +88,7 @@ def main(registry: str, model: str, cache_dir: str, measured_dir: str, streams: 
     """Both lives, in one process as in a server."""
     spec = _spec(Path(registry), model, Path(cache_dir))
     logs = Path(measured_dir)
-    vllm_engine.prepare(forkserver=True, log_file=logs / "server.log")
+    vllm_process.prepare(forkserver=True, log_file=logs / "server.log")
     asyncio.run(_lives(spec, logs, int(streams)))
     sys.stdout.flush()
     # A stopped AsyncLLM complains when the interpreter tidies up around it.

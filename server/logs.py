@@ -1,6 +1,6 @@
 """How the server's process logs: one plain line an event, on stderr, beside the progress bars.
 
-Engines and vLLM log to files of their own; see ``engines.vllm_engine.prepare``.
+Engines and vLLM log to files of their own; see ``engines.vllm_process.prepare``.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from server.commands.listen import PortError, listen, reachable
 from server.commands.load_watch import LoadWatch
 from server.commands.start_screen import StartScreen
 from server.console import FetchBars, board, err
-from server.engines import vllm_engine
+from server.engines import vllm_process
 from server.engines.bookkeeping import MeasuredMemory
 from server.engines.hardware import probe
 from server.engines.ledger import Ledger
@@ -280,5 +280,5 @@ def _machine(ledger: Ledger, log_dir: Path, measured: Measured, meter: Meter) ->
             EXIT_UNAVAILABLE,
         )
     # Before anything heavy: engines are forked from a process that imports vLLM while we go on.
-    vllm_engine.prepare(forkserver=not probe().gpus, log_file=log_dir / _SERVER_LOG)
+    vllm_process.prepare(forkserver=not probe().gpus, log_file=log_dir / _SERVER_LOG)
     return VllmMachine(ledger, log_dir, measured, meter)

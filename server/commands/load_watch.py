@@ -10,7 +10,7 @@ from rich.text import Text
 
 from server.console import StageLine, err
 from server.engines.replicas import Replicas
-from server.engines.slot import SlotState
+from server.engines.states import SlotState
 from server.generation.herd import Herd
 
 _LOOK_EVERY_S = 0.1

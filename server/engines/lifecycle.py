@@ -15,7 +15,9 @@ import structlog
 
 from server.engines.base import Engine
 from server.engines.ledger import RAM, Holding, Ledger, Need
-from server.engines.slot import Clock, EngineSlot, Tenure, cause
+from server.engines.slot import EngineSlot, cause
+from server.engines.states import Clock
+from server.engines.tenure import Tenure
 from server.engines.vigil import Patience, until_lost
 from server.errors import CorralError, EngineDied, ModelUnloaded
 

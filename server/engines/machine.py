@@ -15,7 +15,7 @@ from server.engines.log_files import engine_log, previous_log
 from server.engines.measured import Measured
 from server.engines.memory import Meter, budgets
 from server.engines.plan import EnginePlan, check_free, plan_engine
-from server.engines.slot import Report
+from server.engines.states import Report
 
 
 class VllmMachine:

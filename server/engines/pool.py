@@ -28,9 +28,11 @@ from typing import Literal
 
 import structlog
 
+from server.engines.eviction import SwapPolicy, evictable, may_go
 from server.engines.ledger import RAM, Evict, Fits, HeldBack, Ledger, Need, NeverFits
 from server.engines.lifecycle import Lifecycle, Memory, TrustedMemory, cancelled, mib
-from server.engines.slot import Clock, EngineLoader, EngineSlot, SlotOptions
+from server.engines.slot import EngineSlot
+from server.engines.states import Clock, EngineLoader, SlotOptions
 from server.engines.vigil import Patience
 from server.errors import EngineDied, ModelFailed
 
@@ -38,29 +40,6 @@ log = structlog.get_logger(__name__)
 
 # How often slots are looked at without a reason: while somebody waits, and otherwise.
 _TICK_S, _REST_S = 0.1, 1.0
-# An engine that was unused for so long costs half as much to evict.
-_HALF_LIFE_S = 60.0
-# Before a first load nobody knows how long one takes.
-_LOAD_GUESS_S = 10.0
-# Evicting a busy engine costs more than any number of idle ones.
-_BUSY = 1e6
-
-
-@dataclass(frozen=True, slots=True)
-class SwapPolicy:
-    """When one engine may displace another, in seconds.
-
-    Args:
-        max_wait: How long a busy engine may keep another one waiting.
-        min_residency: How long a loaded engine may stay at least while it is in use.
-        drain: How long requests may go on in an engine that has to go.
-        grace: How long an engine within its minimum residency must be unused to be called idle.
-    """
-
-    max_wait: float = 30.0
-    min_residency: float = 10.0
-    drain: float = 30.0
-    grace: float = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +249,9 @@ class Pool:
         if slot.tenure is not None:  # it only has to wake up, where it is
             need = replace(need, loading=0)
         only = None if slot.tenure is None else slot.tenure.devices
-        match self.ledger.place(slot.key, need, self._evictable(slot), only=only):
+        match self.ledger.place(
+            slot.key, need, evictable(slot, self.slots, self._clock()), only=only
+        ):
             case Fits(devices):
                 await self._life.bring(slot, devices)
                 return True, ()
@@ -283,34 +264,11 @@ class Pool:
                 slot.failed(EngineDied(_never(slot.name, need, never)), again=False)
                 return True, ()
 
-    def _evictable(self, newcomer: EngineSlot) -> dict[str, float]:
-        """What it costs to evict each engine that may go."""
-        if not newcomer.waiting:
-            return {}
-        return {
-            slot.key: self._cost(slot)
-            for slot in self.slots
-            if slot is not newcomer
-            and slot.tenure is not None
-            and (not slot.options.pinned or slot.retired)
-        }
-
-    def _cost(self, slot: EngineSlot) -> float:
-        """Seconds of loading, weighed by how recently the engine was used."""
-        assert slot.tenure is not None
-        if slot.retired or slot.status == "draining":
-            return 0.0
-        seconds = _LOAD_GUESS_S if slot.load_seconds is None else slot.load_seconds
-        if slot.running:
-            return _BUSY * (1 + slot.running) + seconds
-        recency: float = 0.5 ** (slot.tenure.idle(self._clock()) / _HALF_LIFE_S)
-        return seconds * recency
-
     async def _make_room(
         self, slot: EngineSlot, victims: list[EngineSlot]
     ) -> tuple[bool, Collection[EngineSlot]]:
         now = self._clock()
-        used = [victim for victim in victims if not self._may_go(victim, now)]
+        used = [victim for victim in victims if not may_go(victim, now, self.policy)]
         if used:
             names = ", ".join(victim.name for victim in used)
             waited_for = (slot.demanded_since or now) + self.policy.max_wait
@@ -326,15 +284,6 @@ class Pool:
         for victim in victims:
             await self._put_away(victim)
         return True, ()
-
-    def _may_go(self, slot: EngineSlot, now: float) -> bool:
-        """Whether an engine is idle enough to be evicted at once."""
-        tenure = slot.tenure
-        if tenure is None or slot.running:
-            return tenure is None
-        unused = tenure.idle(now) > self.policy.grace
-        settled = now - tenure.loaded_at > self.policy.min_residency
-        return unused or settled or slot.retired or tenure.asleep
 
     def _drain(self, slot: EngineSlot, why: str) -> None:
         """Admit nobody new, and let what runs go on for a while."""

@@ -6,7 +6,8 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
 from server.engines.base import Engine
-from server.engines.slot import EngineSlot, Lease, SlotState, Status
+from server.engines.slot import EngineSlot, Lease
+from server.engines.states import SlotState, Status
 
 # Tokens of a prompt that are looked at in one piece, and how many pieces: what a prefix cache keeps
 # is worth most at a prompt's beginning, and system prompts are rarely longer.

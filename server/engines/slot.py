@@ -20,20 +20,21 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Literal, Protocol
 
 from server.engines.base import Engine
 from server.engines.ledger import Need
+from server.engines.states import (
+    Clock,
+    EngineLoader,
+    SlotOptions,
+    SlotRetired,
+    SlotState,
+    Status,
+)
+from server.engines.tenure import Tenure
 from server.errors import CorralError, EngineDied, ModelEvicted, ModelFailed, ModelLoading
-
-Status = Literal[
-    "unloaded", "loading", "ready", "draining", "unloading", "sleeping", "restarting", "failed"
-]
-# Told by a loader what it is doing now, in a few words.
-Report = Callable[[str], None]
-Clock = Callable[[], float]
 
 # A model that failed is not tried again sooner, so that a broken one costs its callers no minutes.
 RETRY_AFTER_S = 10.0
@@ -44,104 +45,6 @@ _LONGEST_PAUSE_S = 60.0
 MAX_FAILURES = 5
 # An engine that has lived so long starts with a clean record.
 _PROVEN_S = 300.0
-# Tokens per second are counted over so many seconds.
-_RATE_WINDOW_S = 10
-
-
-class EngineLoader(Protocol):
-    """Brings an engine."""
-
-    async def need(self, report: Report) -> Need:
-        """Fetch what is needed to know it, and say what memory the engine takes.
-
-        Raises:
-            CorralError: The engine cannot be had; the message says why.
-        """
-
-    async def load(self, devices: tuple[str, ...], report: Report) -> Engine:
-        """A started engine on these devices.
-
-        Raises:
-            CorralError: It did not start; the message says why.
-        """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlotOptions:
-    """How an engine is kept.
-
-    Args:
-        pinned: Never evicted or unloaded by itself.
-        idle_timeout: Seconds without a request after which it is unloaded; None: never.
-        sleep_after: Seconds without a request after which it sleeps (GPU only); None: never.
-        sleep_level: 1 keeps the weights in RAM, 2 keeps nothing.
-    """
-
-    pinned: bool = False
-    idle_timeout: float | None = None
-    sleep_after: float | None = None
-    sleep_level: Literal[1, 2] = 1
-
-
-@dataclass(frozen=True, slots=True)
-class SlotState:
-    """What is known of a slot now.
-
-    Args:
-        detail: What is being done, or why it failed.
-        since: Unix time at which ``status`` was entered.
-        requests: Requests that hold the engine now.
-        waiting: Requests that wait for it.
-    """
-
-    status: Status
-    detail: str
-    since: float
-    requests: int
-    waiting: int = 0
-
-
-class SlotRetired(Exception):
-    """The slot is no longer the model's: whoever waits must look the model up again."""
-
-
-@dataclass(eq=False, slots=True)
-class Tenure:
-    """One engine's life in a slot.
-
-    Args:
-        engine: The engine.
-        devices: Where it is.
-        loaded_at: Clock time at which it became ready.
-        used_at: Clock time at which the last request ended.
-        running: Requests that hold it.
-        evicted: It was taken away from requests that still ran.
-        asleep: It sleeps.
-        samples: Clock time and tokens generated, about once a second.
-    """
-
-    engine: Engine
-    devices: tuple[str, ...]
-    loaded_at: float
-    used_at: float
-    running: int = 0
-    evicted: bool = False
-    asleep: bool = False
-    samples: deque[tuple[float, int]] = field(
-        default_factory=lambda: deque(maxlen=_RATE_WINDOW_S + 1)
-    )
-
-    def idle(self, now: float) -> float:
-        """Seconds for which nobody has held it."""
-        return 0.0 if self.running else now - self.used_at
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens generated a second, over the last seconds."""
-        if len(self.samples) < 2:
-            return 0.0
-        (began, before), (ended, after) = self.samples[0], self.samples[-1]
-        return (after - before) / (ended - began) if ended > began else 0.0
 
 
 @dataclass(eq=False, slots=True)

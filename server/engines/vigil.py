@@ -12,7 +12,8 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from server.engines.slot import Clock, Tenure
+from server.engines.states import Clock
+from server.engines.tenure import Tenure
 
 _LOOK_EVERY_S = 1.0
 # Taking less processor time than this share of a second in a second is doing nothing.

@@ -1,27 +1,18 @@
-"""`Engine` over vLLM's ``AsyncLLM`` (the only module of the server's process that imports vllm).
-
-The engine's process is made under our own start method and entry point (`child.main`), so that it
-dies with the server and logs to a file of its own. Measured facts behind each step: vLLM 0.32.
-"""
+"""`Engine` over vLLM's ``AsyncLLM``. Measured facts behind each step: vLLM 0.32."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import multiprocessing
-import multiprocessing.forkserver
-import os
-import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
-from server.engines import child, constraints, vllm_values
+from server.engines import constraints, vllm_process, vllm_values
 from server.engines.adapters import AdapterShelf
 from server.engines.base import (
     Adapter,
@@ -50,70 +41,6 @@ _LOADER = ThreadPoolExecutor(1, thread_name_prefix="load")
 _STOP_TIMEOUT_S = 10.0
 # Before every request that a caller may send.
 _FIRST = -(1 << 31)
-_PRELOAD = [
-    "server.engines.forkserver_guard",
-    "vllm.v1.engine.core",
-    "vllm.model_executor.models.llama",
-    "server.engines.cpu_worker",
-]
-_ENVIRONMENT = {
-    "VLLM_NO_USAGE_STATS": "1",
-    "VLLM_LOGGING_STREAM": "ext://server.engines.vllm_engine.log_stream",
-    "VLLM_LOGGING_COLOR": "0",
-    # The logprobs sampler is torch.compile'd even in eager mode: 16 s at its first use, and the end
-    # of the engine where there is no compiler.
-    "TORCH_COMPILE_DISABLE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    # Workers are bound by `threads.bind`. vLLM's own way needs a NUMA node for each worker, and
-    # pins every OpenMP thread, which the governor then cannot let leave a core.
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-}
-
-
-# Where vLLM's log handler writes, by this very name; in an engine's process stderr is its log file.
-log_stream: TextIO = sys.stderr
-
-
-def prepare(*, forkserver: bool, log_file: Path | None = None) -> None:
-    """Make this process ready to load engines; call once, early, before vllm is imported, and
-    from the main thread.
-
-    With ``forkserver`` a helper process is started that imports vLLM while the server does, and
-    from which engines are then forked in seconds. It has no threads and no client connections,
-    which makes the fork safe; it ends with the server.
-
-    Args:
-        forkserver: Start the helper.
-        log_file: Receives what vLLM in this process, the helper and multiprocessing's own tracker
-            have to say; None leaves it to stderr.
-    """
-    global log_stream
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    if log_file is not None:
-        log_stream = log_file.open("a", encoding="utf-8", buffering=1)
-    # What vLLM logs while it is imported comes before it has set up any handler.
-    logger = logging.getLogger("vllm")
-    logger.addHandler(logging.StreamHandler(log_stream))
-    logger.propagate = False
-    if forkserver:
-        multiprocessing.forkserver.set_forkserver_preload(_PRELOAD)
-        with _output_to(log_stream):
-            multiprocessing.forkserver.ensure_running()
-
-
-@contextlib.contextmanager
-def _output_to(stream: TextIO) -> Iterator[None]:
-    """Have processes that are started meanwhile write to ``stream``."""
-    saved = {number: os.dup(number) for number in (1, 2)}
-    for number in saved:
-        os.dup2(stream.fileno(), number)
-    try:
-        yield
-    finally:
-        for number, copy in saved.items():
-            os.dup2(copy, number)
-            os.close(copy)
 
 
 class VllmEngine:
@@ -323,35 +250,21 @@ class VllmEngine:
         return self._llm
 
     def _load(self) -> AsyncLLM:
-        with _environment(self._plan):
+        with vllm_process.environment(self._plan):
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
 
             config = AsyncEngineArgs(**self._plan.engine_args).create_engine_config()
-            with self._processes_of_ours():
+            with vllm_process.ours(
+                self._plan,
+                self._log_file,
+                self._processes,
+                empty_blocks=self._plan.device == "cpu" and self._spec.max_adapters > 0,
+            ):
                 llm = AsyncLLM.from_vllm_config(config, disable_log_stats=True)
         # It would parse grammars on the event loop; `_sampling_params` has done so in a thread.
         llm.input_processor.structured_outputs_config = None
         return llm
-
-    @contextlib.contextmanager
-    def _processes_of_ours(self) -> Iterator[None]:
-        """Have vLLM make its engine process our way."""
-        from vllm.v1.engine import utils
-
-        original = utils.get_mp_context
-        settings = child.ChildSettings(
-            os.getpid(),
-            self._log_file,
-            _gpu_environment(self._plan),
-            empty_blocks=self._plan.device == "cpu" and self._spec.max_adapters > 0,
-        )
-        context = _EngineContext(self._plan.start_method, settings, self._processes)
-        utils.get_mp_context = lambda: context
-        try:
-            yield
-        finally:
-            utils.get_mp_context = original
 
     async def _warm_up(self) -> None:
         if self._spec.embeds:
@@ -408,58 +321,3 @@ def _deltas(output: RequestOutput, request: GenerationRequest) -> Iterator[Delta
                 about_prompt, request.prompt_token_ids
             )
         yield delta
-
-
-class _EngineContext:
-    """A multiprocessing context whose processes begin in `child.main`.
-
-    vLLM asks its context for ``Process`` alone when it starts an engine of a text model.
-    """
-
-    def __init__(
-        self, method: str, settings: child.ChildSettings, processes: list[BaseProcess]
-    ) -> None:
-        self._context = multiprocessing.get_context(method)
-        self._settings = settings
-        self._processes = processes
-
-    def Process(  # noqa: N802  # the name vLLM calls
-        self, *, target: Callable[..., None], name: str, kwargs: Mapping[str, Any]
-    ) -> BaseProcess:
-        process: BaseProcess = self._context.Process(  # type: ignore[attr-defined]
-            target=child.main,
-            name=name,
-            kwargs={"target": target, "kwargs": kwargs, "settings": self._settings},
-        )
-        self._processes.append(process)
-        return process
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)
-
-
-@contextlib.contextmanager
-def _environment(plan: EnginePlan) -> Iterator[None]:
-    """What an engine inherits, and what vLLM looks at here while it sets one up: compilation if it
-    is to compile, and the GPUs that it is to see. One engine is loaded at a time."""
-    names = ("TORCH_COMPILE_DISABLE", *_gpu_environment(plan))
-    before = {name: os.environ.get(name) for name in names}
-    if plan.compile:
-        os.environ.pop("TORCH_COMPILE_DISABLE", None)
-    os.environ.update(_gpu_environment(plan))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _gpu_environment(plan: EnginePlan) -> Mapping[str, str]:
-    if plan.visible is None:
-        return {}
-    # Numbers are nvidia-smi's, unless somebody has chosen another order already.
-    order = os.environ.get("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
-    return {"CUDA_VISIBLE_DEVICES": plan.visible, "CUDA_DEVICE_ORDER": order}

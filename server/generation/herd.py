@@ -6,9 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.engines.pool import Pool, SwapPolicy
+from server.engines.eviction import SwapPolicy
+from server.engines.pool import Pool
 from server.engines.replicas import Replicas
-from server.engines.slot import SlotOptions
+from server.engines.states import SlotOptions
 from server.errors import CorralError
 from server.generation.adapters import HostedAdapter, room
 from server.generation.hosted import HostedModel

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from server.engines.replicas import Replicas
-from server.engines.slot import SlotState
+from server.engines.states import SlotState
 from server.generation.adapters import HostedAdapter
 from server.generation.weights import Weights
 from server.prompts.catalog import get_format

@@ -9,7 +9,7 @@ from typing import Protocol
 from server.engines.base import Engine, EngineSpec, Shape
 from server.engines.ledger import Need
 from server.engines.lora_args import adapter_bytes
-from server.engines.slot import Report
+from server.engines.states import Report
 from server.generation.adapters import HostedAdapter, begin_finding, known_ranks, preload, room
 from server.generation.weights import ModelFiles, Weights
 from server.registry.inspect import ModelInfo, resolve_context_length

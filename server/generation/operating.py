@@ -14,7 +14,8 @@ from weakref import WeakKeyDictionary
 
 import structlog
 
-from server.engines.slot import EngineSlot, SlotRetired
+from server.engines.slot import EngineSlot
+from server.engines.states import SlotRetired
 from server.errors import CorralError
 from server.generation.herd import Herd
 

@@ -13,7 +13,8 @@ import structlog
 
 from server.engines.base import Adapter, Delta, Engine, Vector
 from server.engines.output import OutputParser
-from server.engines.slot import RETRY_AFTER_S, Lease, SlotRetired
+from server.engines.slot import RETRY_AFTER_S, Lease
+from server.engines.states import SlotRetired
 from server.errors import (
     EngineDied,
     InvalidRequest,

@@ -17,7 +17,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
 from server.api.progress import LoadProgress
-from server.engines.slot import Status
+from server.engines.states import Status
 from tests.support.as_described import Described
 from tests.support.messages import ask as message
 from tests.support.ranch import Ranch, chat, error, in_process, user

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from server.api import event_stream
 from server.engines.base import Delta, GenerationRequest
-from server.engines.pool import SwapPolicy
+from server.engines.eviction import SwapPolicy
 from server.engines.scripted import Step
 from server.errors import EngineDied, GenerationFailed, InvalidRequest, Overloaded
 from server.generation import weights as model_files

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from server.cli import app
-from server.engines.slot import Status
+from server.engines.states import Status
 from server.prompts.catalog import FORMATS
 from server.registry.loader import load_registry
 from server.settings import Settings

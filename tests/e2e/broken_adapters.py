@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from server.engines import vllm_engine
+from server.engines import vllm_process
 from server.engines.base import Adapter, EngineSpec, GenerationRequest, SamplingSettings
 from server.engines.hardware import probe
 from server.engines.plan import plan_engine
@@ -140,7 +140,7 @@ async def main(model_dir: Path, scratch: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    vllm_engine.prepare(forkserver=True, log_file=Path(sys.argv[2]) / "server.log")
+    vllm_process.prepare(forkserver=True, log_file=Path(sys.argv[2]) / "server.log")
     found = asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()

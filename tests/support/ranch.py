@@ -22,7 +22,7 @@ from server.engines.ledger import RAM, Ledger, Need
 from server.engines.output import OutputFormat
 from server.engines.pool import Pool
 from server.engines.scripted import Embedding, ScriptedEngine, Step
-from server.engines.slot import Report
+from server.engines.states import Report
 from server.generation.herd import Herd
 from server.prompts.catalog import FORMATS
 from server.registry.progress import NullProgress

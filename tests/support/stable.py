@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from server.engines.eviction import SwapPolicy
 from server.engines.ledger import RAM, Ledger, Need
-from server.engines.pool import Pool, SwapPolicy
+from server.engines.pool import Pool
 from server.engines.scripted import ScriptedEngine
-from server.engines.slot import EngineSlot, Report, SlotOptions
+from server.engines.slot import EngineSlot
+from server.engines.states import Report, SlotOptions
 from server.engines.vigil import Patience
 
 LOAD_S = 5.0

@@ -10,7 +10,8 @@ from typing import Any, Final
 from server.engines.ledger import RAM, Ledger, Need
 from server.engines.memory import Meter
 from server.engines.replicas import Replicas
-from server.engines.slot import EngineSlot, Tenure
+from server.engines.slot import EngineSlot
+from server.engines.tenure import Tenure
 from server.generation.herd import Herd
 from server.generation.hosted import HostedModel
 from server.generation.keeper import RegistryKeeper

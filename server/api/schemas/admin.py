@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from server.api.schemas.answers import Answer
-from server.engines.slot import Status
+from server.engines.states import Status
 from server.errors import UnsupportedField
 
 Action = Literal["load", "unload", "sleep", "wake", "restart", "pin", "unpin"]

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from server.api.schemas.sampling import SamplingFields
-from server.engines.slot import Status
+from server.engines.states import Status
 
 
 class Answer(BaseModel):

@@ -23,7 +23,7 @@ from server.api.schemas.answers_messages import (
     ThoughtBlock,
 )
 from server.api.schemas.answers_stored import AnyItem, OutputText, ResponseObject, ThoughtText
-from server.engines.slot import Status as ModelStatus
+from server.engines.states import Status as ModelStatus
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 

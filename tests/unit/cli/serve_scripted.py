@@ -15,7 +15,7 @@ from server import cli, serve
 from server.engines.base import Delta, Engine, EngineSpec
 from server.engines.ledger import RAM, Ledger, Need
 from server.engines.scripted import ScriptedEngine
-from server.engines.slot import Report
+from server.engines.states import Report
 
 
 def load_forever(log_dir: Path) -> None:

@@ -18,7 +18,7 @@ from server.console import FetchBars
 from server.engines.ledger import Ledger
 from server.engines.pool import Pool
 from server.engines.replicas import Replicas
-from server.engines.slot import SlotState, Status
+from server.engines.states import SlotState, Status
 from server.generation.herd import Herd
 from server.generation.loading import NoEngines
 from server.settings import ApiKeys, read_settings

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from server.engines import vllm_engine
+from server.engines import vllm_process
 from server.engines.base import EngineSpec
 from server.engines.binding import Binding, bind_workers, written
 from server.engines.hardware import Hardware, Node, cpu_numbers
@@ -163,7 +163,7 @@ def test_threads_started_afterwards_stay_on_the_same_cpus() -> None:
 
 def test_vllm_binds_nothing_itself() -> None:
     """Its "auto" refuses more workers than NUMA nodes, and pins every thread to one core."""
-    assert vllm_engine._ENVIRONMENT["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+    assert vllm_process._ENVIRONMENT["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
 
 
 @pytest.mark.parametrize("said", ["none", "cores", "0", "0-3", "0,2-3,11", 5])

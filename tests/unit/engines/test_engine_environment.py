@@ -12,7 +12,8 @@ from server.engines.base import EngineSpec
 from server.engines.gpus import Gpu
 from server.engines.hardware import Hardware
 from server.engines.plan import plan_engine
-from server.engines.vllm_engine import VllmEngine, _environment
+from server.engines.vllm_engine import VllmEngine
+from server.engines.vllm_process import environment
 from server.errors import EngineDied
 
 GIB = 1 << 30
@@ -36,7 +37,7 @@ def inside(
     """The variables while an engine is loaded; they are put back afterwards."""
     before = [os.environ.get(name) for name in NAMES]
     plan = plan_engine(SPEC, replace(MACHINE, gpus=visible), devices=devices)
-    with _environment(plan):
+    with environment(plan):
         found = [os.environ.get(name) for name in NAMES]
     assert [os.environ.get(name) for name in NAMES] == before
     return found
@@ -62,7 +63,7 @@ def test_among_those_that_the_user_shows(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_an_engine_does_to_the_environment_ends_with_an_error() -> None:
     before = dict(os.environ)
     plan = plan_engine(SPEC, replace(MACHINE, gpus=GPUS), devices=("gpu0", "gpu3"))
-    with pytest.raises(KeyError), _environment(plan):
+    with pytest.raises(KeyError), environment(plan):
         raise KeyError
     assert dict(os.environ) == before
 

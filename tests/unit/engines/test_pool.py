@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from server.engines.slot import EngineSlot, SlotRetired, Tenure
+from server.engines.slot import EngineSlot
+from server.engines.states import SlotRetired
+from server.engines.tenure import Tenure
 from server.errors import EngineDied, ModelFailed, ModelLoading
 from tests.support import virtual_time
 from tests.support.stable import LOAD_S, Stable, Stall, use

@@ -22,7 +22,8 @@ from hypothesis.stateful import (
 from structlog.testing import capture_logs
 
 from server.engines.ledger import RAM, Holding, Ledger
-from server.engines.slot import EngineSlot, SlotOptions, SlotRetired
+from server.engines.slot import EngineSlot
+from server.engines.states import SlotOptions, SlotRetired
 from server.errors import EngineDied, ModelEvicted, ModelFailed, ModelLoading, ModelUnloaded
 from tests.support.stable import Stable, Stall, use
 from tests.support.virtual_time import VirtualLoop
