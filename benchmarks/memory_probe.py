@@ -17,13 +17,14 @@ import psutil
 
 from benchmarks.sampling import sampled
 from server.engines import vllm_process
-from server.engines.base import EngineSpec, GenerationRequest, SamplingSettings
+from server.engines.base import GenerationRequest, SamplingSettings
 from server.engines.bookkeeping import MeasuredMemory
 from server.engines.hardware import Hardware, probe
 from server.engines.ledger import Need
 from server.engines.measured import Measured
 from server.engines.memory import Meter, budgets
 from server.engines.plan import plan_engine
+from server.engines.spec import EngineSpec
 from server.engines.vllm_engine import VllmEngine
 from server.generation.loading import engine_spec
 from server.generation.weights import ModelFiles

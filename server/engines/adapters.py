@@ -15,7 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from server.engines.base import Adapter
+from server.engines.spec import Adapter
 from server.errors import AdapterFailed, CorralError, EngineDied, ModelLoading, Overloaded
 
 # One that failed is not tried again sooner, so that it costs its callers and the engine nothing.

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from server.engines.base import EngineSpec
 from server.engines.hardware import Hardware, Node, cpu_numbers
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from server.engines.base import EngineSpec
 from server.engines.ledger import Need
 from server.engines.lora_args import room_for
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 
 T = TypeVar("T")

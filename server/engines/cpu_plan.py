@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from server.engines.base import EngineSpec
 from server.engines.binding import Binding, bind_workers
 from server.engines.choices import (
     FORKS,
@@ -27,6 +26,7 @@ from server.engines.need import (
     kv_bytes,
     kv_token_bytes,
 )
+from server.engines.spec import EngineSpec
 
 KV_SHARE = 0.25
 KV_MAX_CONTEXTS = 8

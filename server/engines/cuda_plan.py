@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from server.engines.base import EngineSpec
 from server.engines.choices import (
     FORKS,
     UNIPROC,
@@ -28,6 +27,7 @@ from server.engines.need import (
     kv_bytes,
     kv_token_bytes,
 )
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 
 MEMORY_SHARE = 0.9

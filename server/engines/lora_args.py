@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from server.engines.base import EngineSpec
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

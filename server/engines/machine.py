@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from server.engines import vllm_engine
-from server.engines.base import Engine, EngineSpec
+from server.engines.base import Engine
 from server.engines.hardware import probe
 from server.engines.ledger import RAM, Ledger, Need
 from server.engines.log_files import engine_log, previous_log
 from server.engines.measured import Measured
 from server.engines.memory import Meter, budgets
 from server.engines.plan import EnginePlan, check_free, plan_engine
+from server.engines.spec import EngineSpec
 from server.engines.states import Report
 
 

@@ -19,10 +19,10 @@ from typing import Any
 import structlog
 
 from server import __version__
-from server.engines.base import EngineSpec
 from server.engines.hardware import Hardware
 from server.engines.ledger import Need
 from server.engines.need import Rest
+from server.engines.spec import EngineSpec
 
 log = structlog.get_logger(__name__)
 

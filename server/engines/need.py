@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from server.engines.base import EngineSpec
 from server.engines.ledger import Need
 from server.engines.lora_args import adapters_bytes
+from server.engines.spec import EngineSpec
 
 MIB = 1 << 20
 GIB = 1 << 30

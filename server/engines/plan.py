@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from server.engines import measured
-from server.engines.base import EngineSpec
 from server.engines.choices import Choice, EnginePlan
 from server.engines.cpu_plan import plan_cpu
 from server.engines.cuda_plan import plan_cuda
@@ -25,6 +24,7 @@ from server.engines.need import (
     kv_bytes,
     kv_token_bytes,
 )
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 
 __all__ = ["Choice", "EnginePlan", "check_free", "plan_engine"]

@@ -8,8 +8,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 from server.engines.adapters import AdapterShelf
-from server.engines.base import Adapter, Delta, EmbeddingRequest, GenerationRequest, Vector
+from server.engines.base import Delta, EmbeddingRequest, GenerationRequest, Vector
 from server.engines.output import OutputFormat
+from server.engines.spec import Adapter
 from server.errors import EngineDied
 
 # What an embedding takes: steps of which the last is a vector.

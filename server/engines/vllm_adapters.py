@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, Any
 
-from server.engines.base import Adapter, EngineSpec
+from server.engines.spec import Adapter, EngineSpec
 from server.errors import AdapterFailed, GenerationFailed
 
 if TYPE_CHECKING:

@@ -15,16 +15,15 @@ import psutil
 from server.engines import constraints, vllm_process, vllm_values
 from server.engines.adapters import AdapterShelf
 from server.engines.base import (
-    Adapter,
     Delta,
     EmbeddingRequest,
-    EngineSpec,
     GenerationRequest,
     SamplingSettings,
     Vector,
 )
 from server.engines.output import OutputFormat
 from server.engines.plan import EnginePlan, check_free
+from server.engines.spec import Adapter, EngineSpec
 from server.engines.vllm_adapters import VllmAdapters
 from server.engines.vllm_errors import translated
 from server.engines.vllm_parsers import VllmOutputFormat

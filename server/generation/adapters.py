@@ -13,8 +13,9 @@ from typing import Any
 import structlog
 
 from server.engines.adapters import RETRY_AFTER_S
-from server.engines.base import Adapter, Engine
+from server.engines.base import Engine
 from server.engines.lora_args import LEAST_RANK, RANKS
+from server.engines.spec import Adapter
 from server.errors import AdapterFailed, CorralError, ModelLoading, SourceError
 from server.registry.adapter_files import find_misfits
 from server.registry.adapters import AdapterCopy, AdapterStore

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from server.engines.base import Engine, EngineSpec, Shape
+from server.engines.base import Engine
 from server.engines.ledger import Need
 from server.engines.lora_args import adapter_bytes
+from server.engines.spec import EngineSpec, Shape
 from server.engines.states import Report
 from server.generation.adapters import HostedAdapter, begin_finding, known_ranks, preload, room
 from server.generation.weights import ModelFiles, Weights

@@ -11,9 +11,10 @@ from typing import TypeVar
 
 import structlog
 
-from server.engines.base import Adapter, Delta, Engine, Vector
+from server.engines.base import Delta, Engine, Vector
 from server.engines.output import OutputParser
 from server.engines.slot import RETRY_AFTER_S, Lease
+from server.engines.spec import Adapter
 from server.engines.states import SlotRetired
 from server.errors import (
     EngineDied,

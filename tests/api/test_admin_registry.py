@@ -11,8 +11,9 @@ import httpx
 import pytest
 
 from server.api.schemas.admin import ChangesObject, EngineList
-from server.engines.base import Delta, EngineSpec
+from server.engines.base import Delta
 from server.engines.ledger import Need
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 from tests.support.admin import Farm, exact, ids
 from tests.support.ranch import Ranch, chat, error, events, until

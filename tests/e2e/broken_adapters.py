@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from server.engines import vllm_process
-from server.engines.base import Adapter, EngineSpec, GenerationRequest, SamplingSettings
+from server.engines.base import GenerationRequest, SamplingSettings
 from server.engines.hardware import probe
 from server.engines.plan import plan_engine
+from server.engines.spec import Adapter, EngineSpec
 from server.engines.vllm_engine import VllmEngine
 from server.errors import AdapterFailed
 from server.registry.adapter_files import digest_of

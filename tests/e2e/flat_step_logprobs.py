@@ -32,9 +32,9 @@ def prompt(number: int, length: int) -> list[int]:
 def engine(model_dir: str, worker_cls: str, options: dict[str, Any]) -> Any:
     from vllm import LLM
 
-    from server.engines.base import EngineSpec
     from server.engines.choices import UNIPROC
     from server.engines.lora_args import lora_args
+    from server.engines.spec import EngineSpec
 
     spec = EngineSpec(
         name="m",

@@ -17,11 +17,12 @@ import uvicorn
 from starlette.types import ASGIApp, Message
 
 from server.app import create_app
-from server.engines.base import Delta, Engine, EngineSpec, GenerationRequest
+from server.engines.base import Delta, Engine, GenerationRequest
 from server.engines.ledger import RAM, Ledger, Need
 from server.engines.output import OutputFormat
 from server.engines.pool import Pool
 from server.engines.scripted import Embedding, ScriptedEngine, Step
+from server.engines.spec import EngineSpec
 from server.engines.states import Report
 from server.generation.herd import Herd
 from server.prompts.catalog import FORMATS

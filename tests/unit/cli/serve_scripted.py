@@ -12,9 +12,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from server import cli, serve
-from server.engines.base import Delta, Engine, EngineSpec
+from server.engines.base import Delta, Engine
 from server.engines.ledger import RAM, Ledger, Need
 from server.engines.scripted import ScriptedEngine
+from server.engines.spec import EngineSpec
 from server.engines.states import Report
 
 

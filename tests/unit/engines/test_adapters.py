@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from server.engines.adapters import RETRY_AFTER_S, AdapterShelf
-from server.engines.base import Adapter
+from server.engines.spec import Adapter
 from server.errors import AdapterFailed, EngineDied, ModelLoading, Overloaded
 from tests.support.ranch import until
 

@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 
 from server.engines import vllm_process
-from server.engines.base import EngineSpec
 from server.engines.binding import Binding, bind_workers, written
 from server.engines.hardware import Hardware, Node, cpu_numbers
+from server.engines.spec import EngineSpec
 from server.engines.threads import bind
 from server.errors import EngineDied
 from server.registry import EngineSettings, registry_schema

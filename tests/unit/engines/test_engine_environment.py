@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from server.engines.base import EngineSpec
 from server.engines.gpus import Gpu
 from server.engines.hardware import Hardware
 from server.engines.plan import plan_engine
+from server.engines.spec import EngineSpec
 from server.engines.vllm_engine import VllmEngine
 from server.engines.vllm_process import environment
 from server.errors import EngineDied

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from server.engines import vllm_adapters
-from server.engines.base import Adapter, EngineSpec
 from server.engines.hardware import Gpu, Hardware, Node
 from server.engines.lora_args import RANKS, adapter_bytes, adapters_bytes, lora_args, room_for
 from server.engines.need import GIB
 from server.engines.plan import plan_engine
+from server.engines.spec import Adapter, EngineSpec
 from server.engines.vllm_adapters import VllmAdapters, engine_id
 from server.errors import AdapterFailed, EngineDied, GenerationFailed
 

@@ -11,13 +11,13 @@ import pytest
 from structlog.testing import capture_logs
 
 from server.engines import measured
-from server.engines.base import EngineSpec
 from server.engines.gpus import Gpu
 from server.engines.hardware import Hardware
 from server.engines.ledger import Need
 from server.engines.measured import Measured, about
 from server.engines.need import FORKED_BYTES, MIB, Rest
 from server.engines.plan import plan_engine
+from server.engines.spec import EngineSpec
 
 MACHINE = Hardware("CPU", 2, (), 64 << 30, 64 << 30, None, ())
 NEED = Need(weights=100, kv_cache=200, adapters=30, overhead=50, about="a")

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from server.engines.base import EngineSpec, Shape
 from server.engines.need import (
     COORDINATOR_BYTES,
     CUDA_OVERHEAD_BYTES,
@@ -20,6 +19,7 @@ from server.engines.need import (
     kv_bytes,
     kv_token_bytes,
 )
+from server.engines.spec import EngineSpec, Shape
 
 # Llama 3 8B.
 SHAPE = Shape(

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from server.engines.base import EngineSpec
 from server.engines.choices import UNIPROC, EnginePlan
 from server.engines.cpu_plan import KV_MAX_CONTEXTS
 from server.engines.hardware import Gpu, Hardware, Node
 from server.engines.need import FORKED_BYTES, GIB, MIB
 from server.engines.plan import check_free, plan_engine
+from server.engines.spec import EngineSpec
 from server.errors import EngineDied
 
 KV = 1 << 14  # 16 KiB a token: a context of 8,064 tokens and a block of 128 take 128 MiB
