@@ -192,8 +192,7 @@ def _together(engines: Iterable[Prospect], found: Mapping[str, int]) -> Ledger:
             continue
         verdict = ledger.place(engine.name, engine.plan.need, {})
         if isinstance(verdict, Fits):
-            need = engine.plan.need
-            ledger.hold(engine.name, dict.fromkeys(verdict.devices, need.resident))
+            ledger.hold(engine.name, engine.plan.need.on(verdict.devices))
     return ledger
 
 
@@ -202,12 +201,17 @@ def _stay(engine: Prospect, engines: Iterable[Prospect]) -> set[str]:
     return {other.name for other in engines if other.pinned or other.models == engine.models}
 
 
+def _devices(held: Holding) -> tuple[str, ...]:
+    """What an engine runs on; beside GPUs it holds RAM that is none of them."""
+    return tuple(device for device in held if device != RAM) or tuple(held)
+
+
 def _judged(engine: Prospect, ledger: Ledger, stay: Collection[str]) -> Prospect:
     """With what the ledger says of it beside those that are loaded; fewest bytes have to go."""
     if engine.plan is None:
         return engine
-    if engine.name in ledger.holdings:
-        return replace(engine, verdict=Fits(tuple(ledger.holdings[engine.name])))
+    if (held := ledger.holdings.get(engine.name)) is not None:
+        return replace(engine, verdict=Fits(_devices(held)))
     costs = {
         name: float(sum(held.values()))
         for name, held in ledger.holdings.items()

@@ -133,7 +133,7 @@ def _engine_json(engine: Prospect, seen: Forecast) -> dict[str, Any]:
     sizes: dict[str, Any] | None = None
     if plan is not None:
         need = plan.need
-        names = ("weights", "kv_cache", "adapters", "overhead", "loading", "devices")
+        names = ("weights", "kv_cache", "adapters", "overhead", "loading", "devices", "host")
         sizes = {name: asdict(need)[name] for name in names}
         sizes |= {"total": need.resident, "peak": need.peak, "kv_tokens": plan.kv_tokens}
     return {

@@ -62,13 +62,16 @@ class MeasuredMemory:
         self._needs[loaded.engine] = need
         used = await asyncio.to_thread(self._used, loaded)
         if not used:
-            return dict.fromkeys(loaded.devices, need.resident)
+            return need.on(loaded.devices)
         rest = self._measured.note(need, max(used.values()), ready=True)
         most = 0 if rest is None else need.resident - need.overhead + rest.most
-        return {
+        held = {
             device: max(used.get(device, need.resident) + need.headroom, most)
             for device in loaded.devices
         }
+        if need.host:
+            held[RAM] = await asyncio.to_thread(self._meter.used, loaded.engine.pids, exact=True)
+        return held
 
     async def stopping(self, loaded: Loaded) -> Parting:
         """Called before an engine is stopped; what it returns is handed to `missing`."""

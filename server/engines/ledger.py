@@ -33,6 +33,7 @@ class Need:
         loading: What it takes besides, only while it loads.
         devices: How many devices share it, each taking this much.
         headroom: The part of ``overhead`` that only the largest steps take.
+        host: RAM that its processes take besides, where its devices are GPUs.
         about: Names what is remembered of engines like it (`measured`); "" remembers nothing.
     """
 
@@ -43,6 +44,7 @@ class Need:
     loading: int = 0
     devices: int = 1
     headroom: int = 0
+    host: int = 0
     about: str = field(default="", compare=False)
 
     @property
@@ -54,6 +56,11 @@ class Need:
     def peak(self) -> int:
         """Bytes while it loads."""
         return self.resident + self.loading
+
+    def on(self, devices: Iterable[str], *, loading: bool = False) -> dict[str, int]:
+        """Device → bytes where it is loaded on these, the RAM besides GPUs among them."""
+        beside = {RAM: self.host} if self.host else {}
+        return beside | dict.fromkeys(devices, self.peak if loading else self.resident)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +159,24 @@ class Ledger:
         sets = list(self._device_sets(need.devices)) if only is None else [only]
         if not sets:
             return NeverFits(0, devices_missing=need.devices - len(self._places()))
-        short = min(max(need.peak - self._budgets[device] for device in chosen) for chosen in sets)
+        wanted = {chosen: need.on(chosen, loading=True) for chosen in sets}
+        short = min(
+            max(size - self._budgets.get(device, 0) for device, size in sizes.items())
+            for sizes in wanted.values()
+        )
         if short > 0:
             return NeverFits(short)
         offers = [
             (cost, victims, chosen)
-            for chosen in sets
-            for cost, victims in self._cheapest(name, need.peak, chosen, evictable)
+            for chosen, sizes in wanted.items()
+            for cost, victims in self._cheapest(name, sizes, evictable)
         ]
         if not offers:
             everybody = {name, *evictable}
             return HeldBack(
                 min(
-                    max(need.peak - self.free(device, everybody) for device in chosen)
-                    for chosen in sets
+                    max(size - self.free(device, everybody) for device, size in sizes.items())
+                    for sizes in wanted.values()
                 )
             )
         # Of equally cheap places the emptiest, so that engines spread over the devices.
@@ -191,18 +202,18 @@ class Ledger:
             yield tuple(places[first : first + count])
 
     def _cheapest(
-        self, name: str, peak: int, chosen: tuple[str, ...], evictable: Mapping[str, float]
+        self, name: str, sizes: Holding, evictable: Mapping[str, float]
     ) -> Iterable[tuple[float, frozenset[str]]]:
         """The cheapest set of engines whose going makes room, if any does."""
 
         def enough(gone: Collection[str]) -> bool:
             without = {name, *gone}
-            return all(self.free(device, without) >= peak for device in chosen)
+            return all(self.free(device, without) >= size for device, size in sizes.items())
 
         useful = [
             other
             for other in evictable
-            if other != name and any(self._held.get(other, {}).get(device) for device in chosen)
+            if other != name and any(self._held.get(other, {}).get(device) for device in sizes)
         ]
         if not enough(useful):
             return ()

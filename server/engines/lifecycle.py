@@ -47,7 +47,7 @@ class TrustedMemory:
 
     async def resident(self, tenure: Tenure, need: Need) -> Holding:
         """As planned."""
-        return dict.fromkeys(tenure.devices, need.resident)
+        return need.on(tenure.devices)
 
     async def stopping(self, tenure: Tenure) -> None:
         """Remember nothing."""
@@ -124,7 +124,7 @@ class Lifecycle:
             return
         need = slot.need
         assert need is not None
-        self._ledger.hold(slot.key, dict.fromkeys(devices, need.peak))
+        self._ledger.hold(slot.key, need.on(devices, loading=True))
         again = slot.status == "restarting"
         slot.enter("loading", "starting the engine")
         began = self._clock()
@@ -167,14 +167,14 @@ class Lifecycle:
             self.lost(slot, tenure, cause(error))
             return
         tenure.asleep = True
-        held = dict.fromkeys(tenure.devices, _ASLEEP_BYTES)
-        self._ledger.hold(slot.key, held | {RAM: need.weights * need.devices if level == 1 else 0})
+        host = need.host + (need.weights * need.devices if level == 1 else 0)
+        self._ledger.hold(slot.key, dict.fromkeys(tenure.devices, _ASLEEP_BYTES) | {RAM: host})
         slot.drain_until = None
         slot.enter("sleeping", f"level {level}")
 
     async def _rouse(self, slot: EngineSlot, tenure: Tenure) -> None:
         assert slot.need is not None
-        self._ledger.hold(slot.key, dict.fromkeys(tenure.devices, slot.need.resident))
+        self._ledger.hold(slot.key, slot.need.on(tenure.devices))
         slot.enter("loading", "waking up")
         try:
             await tenure.engine.wake()

@@ -25,6 +25,9 @@ _HEAP_BYTES = 48 * MIB
 # A GPU worker besides weights and KV cache: CUDA's context and kernels, activations of the largest
 # step, logits of every sequence, CUDA graphs. An estimate for models of 7B to 13B.
 CUDA_OVERHEAD_BYTES = 2 * GIB
+# What its process takes of the RAM: Python, PyTorch, CUDA's libraries and pinned buffers. An
+# estimate until it has been loaded.
+CUDA_HOST_BYTES = 2 * GIB
 # What vLLM 0.32 takes where nobody says otherwise (config/scheduler.py).
 _BATCH_TOKENS = 2048
 _SEQUENCES = 128
@@ -118,6 +121,7 @@ def cuda_need(spec: EngineSpec, kv_cache: int, *, rest: Rest | None = None) -> N
         overhead=CUDA_OVERHEAD_BYTES if rest is None else rest.overhead(headroom),
         devices=spec.workers,
         headroom=headroom,
+        host=CUDA_HOST_BYTES * spec.workers,
     )
 
 

@@ -110,6 +110,7 @@ async def test_every_engine_with_its_models(ranch: Ranch, client: httpx.AsyncCli
                         "overhead": 3,
                         "loading": 7,
                         "devices": 1,
+                        "host": 0,
                     },
                     "measured": None,
                 },

@@ -23,6 +23,7 @@ class Stall:
     Args:
         size: What each takes, in bytes.
         loading: What each takes besides while it loads.
+        host: RAM that each takes besides GPUs.
 
     Attributes:
         engines: Every engine made so far.
@@ -33,9 +34,12 @@ class Stall:
     at_once = 0
     most_at_once = 0
 
-    def __init__(self, size: int = 10, *, loading: int = 0, can_sleep: bool = False) -> None:
+    def __init__(
+        self, size: int = 10, *, loading: int = 0, host: int = 0, can_sleep: bool = False
+    ) -> None:
         self.size = size
         self.loading = loading
+        self.host = host
         self.can_sleep = can_sleep
         self.engines: list[ScriptedEngine] = []
         self.error: Exception | None = None
@@ -43,7 +47,7 @@ class Stall:
 
     async def need(self, report: Report) -> Need:
         report("fetching the model's files")
-        return Need(weights=self.size, kv_cache=0, loading=self.loading)
+        return Need(weights=self.size, kv_cache=0, loading=self.loading, host=self.host)
 
     async def load(self, devices: tuple[str, ...], report: Report) -> ScriptedEngine:
         report("working")

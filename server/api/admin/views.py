@@ -163,6 +163,7 @@ def _need(need: Need) -> dict[str, int]:
         "overhead": need.overhead,
         "loading": need.loading,
         "devices": need.devices,
+        "host": need.host,
     }
 
 

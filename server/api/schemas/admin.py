@@ -44,6 +44,8 @@ class NeedObject(Answer):
     """Besides, only while it loads."""
     devices: int
     """How many devices share it."""
+    host: int
+    """RAM that its processes take besides GPUs."""
 
 
 class EngineMemory(Answer):

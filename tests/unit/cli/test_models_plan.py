@@ -91,6 +91,7 @@ def test_for_scripts(registry: Path, capsys: pytest.CaptureFixture[str]) -> None
                     "overhead": OVERHEAD,
                     "loading": 0,
                     "devices": 1,
+                    "host": 0,
                     "total": TOTAL,
                     "peak": TOTAL,
                     "kv_tokens": 5120,
@@ -211,7 +212,7 @@ def test_gpus(registry: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     three = "  - id: three\n    source: *weights\n    engine: {tensor_parallel_size: 3}\n"
     more(registry, two + three)
-    gpus = replace(MACHINE, gpus=(GPU, replace(GPU, index=1)))
+    gpus = replace(MACHINE, gpus=(GPU, replace(GPU, index=1)), memory_available=16 * GIB)
     code, shown = planned(capsys, gpus)
     assert code == 1
     lines = shown.splitlines()

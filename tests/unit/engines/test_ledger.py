@@ -50,6 +50,20 @@ def test_the_cheapest_engines_go_and_no_more_than_must() -> None:
     assert ledger.place("a", need(60), costs) == Evict(("big", "small"), (RAM,))
 
 
+def test_engines_on_gpus_take_ram_besides() -> None:
+    one = Need(weights=40, kv_cache=0, host=20, loading=5)
+    assert one.on(("gpu0",)) == {RAM: 20, "gpu0": 40}
+    assert one.on(("gpu0", "gpu1"), loading=True) == {RAM: 20, "gpu0": 45, "gpu1": 45}
+    assert Ledger({RAM: 19, "gpu0": 80}).place("a", one, {}) == NeverFits(1)
+    ledger = Ledger({RAM: 50, "gpu0": 80, "gpu1": 80})
+    assert ledger.place("a", one, {}) == Fits(("gpu0",))
+    ledger.hold("a", one.on(("gpu0",)))
+    ledger.hold("asleep", {RAM: 20})
+    assert ledger.place("b", one, {}) == HeldBack(10)
+    # What sleeps holds no GPU; it is the RAM that it has to make room in.
+    assert ledger.place("b", one, {"a": 2.0, "asleep": 1.0}) == Evict(("asleep",), ("gpu1",))
+
+
 def test_engines_go_to_the_emptiest_gpu_and_never_to_ram() -> None:
     ledger = Ledger({RAM: 1000, "gpu0": 80, "gpu1": 80})
     ledger.hold("a", {"gpu0": 30})

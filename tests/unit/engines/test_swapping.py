@@ -258,17 +258,17 @@ TEN_GB = 10 << 30
 
 @in_virtual_time
 async def test_an_idle_engine_sleeps_and_wakes() -> None:
-    stable, stall = Stable(GPU), Stall(TEN_GB, can_sleep=True)
+    stable, stall = Stable(GPU), Stall(TEN_GB, can_sleep=True, host=1 << 30)
     slot = stable.add("m", stall, sleep_after=30.0, idle_timeout=100.0)
     await use(slot)
     await asyncio.sleep(32)
     assert (slot.state.status, stall.engines[0].asleep) == ("sleeping", 1)
-    assert stable.ledger.holdings == {"m": {"gpu0": 700 << 20, "ram": TEN_GB}}
+    assert stable.ledger.holdings == {"m": {"gpu0": 700 << 20, "ram": TEN_GB + (1 << 30)}}
     began = stable.now
     await use(slot)
     assert stable.now - began < 0.2, "no load"
     assert (slot.state.status, stall.engines[0].asleep) == ("ready", 0)
-    assert stable.ledger.holdings == {"m": {"gpu0": TEN_GB}}
+    assert stable.ledger.holdings == {"m": {"gpu0": TEN_GB, "ram": 1 << 30}}
     await asyncio.sleep(102)
     assert stable.loaded() == []
     assert len(stall.engines) == 1
