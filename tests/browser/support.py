@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +20,6 @@ from playwright.async_api import BrowserContext, Locator, Page, expect
 
 __all__ = ["Chat", "Locator", "echo", "expect", "words"]
 
-ROOT = Path(__file__).resolve().parents[2]
-STATIC = ROOT / "server" / "web" / "static"
-AXE = ROOT / "clients" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 # Beside two that share an engine, one of an engine of its own that is loaded when it is asked.

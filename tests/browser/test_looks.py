@@ -8,8 +8,9 @@ import pytest
 
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
-from tests.browser.support import AXE, Chat, echo, expect
+from tests.browser.support import Chat, echo, expect
 from tests.support.ranch import Ranch
+from tests.support.web import AXE, why_no_packages
 
 PHONE = {
     "viewport": {"width": 390, "height": 844},
@@ -51,7 +52,7 @@ async def findings(chat: Chat) -> list[str]:
     ]
 
 
-@pytest.mark.skipif(not AXE.is_file(), reason="needs `npm ci` in clients/web")
+@pytest.mark.skipif(why_no_packages() != "", reason=why_no_packages())
 @pytest.mark.parametrize(
     "settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
 )

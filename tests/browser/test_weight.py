@@ -6,8 +6,6 @@ import gzip
 import time
 from typing import Any
 
-import pytest
-
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
 from tests.browser.support import Chat, echo, expect
@@ -29,8 +27,9 @@ MEASURE = """async (seconds) => {
     const messages = document.querySelector('.content');
     new MutationObserver((records) => {
         for (const record of records) {
-            const block = (record.target.nodeType === 1 ? record.target : record.target.parentElement)
-                ?.closest('.block');
+            const { target } = record;
+            const element = target.nodeType === 1 ? target : target.parentElement;
+            const block = element?.closest('.block');
             if (block) window.changed.add([...block.parentElement.children].indexOf(block));
         }
     }).observe(messages, { childList: true, subtree: true, characterData: true });
@@ -60,12 +59,9 @@ async def test_the_first_load_is_small(profile: Profiles, ranch: Ranch) -> None:
     # All of a first chat, the code for Markdown included, and no KaTeX.
     assert not any("katex" in address.lower() for address in sizes)
     assert sum(sizes.values()) <= FIRST_LOAD, sizes
-    print(f"\n{sum(sizes.values())} bytes in {len(sizes)} files")
 
 
-async def test_typing_stays_quick_while_a_long_answer_is_written(
-    chat: Chat, ranch: Ranch, record_property: pytest.RecordProperty
-) -> None:
+async def test_typing_stays_quick_while_a_long_answer_is_written(chat: Chat, ranch: Ranch) -> None:
     parts = [
         "## Part\n\nSome **bold** words and `code` in a paragraph that goes on for a while.\n\n",
         "```python\ndef f(x):\n    return x + 1\n```\n\n",
@@ -83,7 +79,6 @@ async def test_typing_stays_quick_while_a_long_answer_is_written(
     await expect(chat.said).to_contain_text("Part")
     await chat.page.evaluate(MEASURE)
     typed = 0
-    started = time.monotonic()
     while await chat.button("Stop").count():
         await chat.page.keyboard.type("llama "[typed % 6])
         typed += 1
@@ -93,11 +88,7 @@ async def test_typing_stays_quick_while_a_long_answer_is_written(
     slow = [
         duration for name, duration in await chat.page.evaluate("window.slow") if name == "keydown"
     ]
-    worst = max(slow, default=0)
     late = sum(duration > LATENCY_MS for duration in slow)
-    seconds = time.monotonic() - started
-    print(f"\n{typed} keys in {seconds:.0f} s: worst {worst} ms, {late} above {LATENCY_MS} ms")
-    record_property("worst_ms", worst)
     assert typed > 50
     # On a machine that does other things besides, one in fifty may have waited for those.
     assert late <= typed / 50, sorted(slow)
@@ -164,23 +155,21 @@ async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
     await chat.page.get_by_role("searchbox").fill("of chat 4321")
     await expect(chat.chats).to_have_text(["Chat 4321"])
     searched = time.monotonic() - started
-    print(f"\nopened in {opened:.2f} s, found in {searched:.2f} s")
     assert opened < 5
     assert searched < 5
 
 
 async def test_a_chat_of_two_thousand_messages_stays_quick(chat: Chat, ranch: Ranch) -> None:
-    messages: list[dict[str, Any]] = []
-    for number in range(2000):
-        messages.append(
-            {
-                "id": f"m{number}",
-                "parent": f"m{number - 1}" if number else None,
-                "role": "assistant" if number % 2 else "user",
-                "content": f"Message {number} with **some** words.",
-                "created": 1_700_000_000.0 + number,
-            }
-        )
+    messages = [
+        {
+            "id": f"m{number}",
+            "parent": f"m{number - 1}" if number else None,
+            "role": "assistant" if number % 2 else "user",
+            "content": f"Message {number} with **some** words.",
+            "created": 1_700_000_000.0 + number,
+        }
+        for number in range(2000)
+    ]
     long = {"title": "Long", "created": 1.0, "updated": 2.0, "messages": messages}
     await made(chat, "/ui/import", {"format": "corral-chats", "version": 1, "chats": [long]})
     await chat.page.reload()
@@ -188,7 +177,6 @@ async def test_a_chat_of_two_thousand_messages_stays_quick(chat: Chat, ranch: Ra
     await chat.chats.filter(has_text="Long").click()
     await expect(chat.said.last).to_have_text("Message 1999 with some words.")
     opened = time.monotonic() - started
-    print(f"\nopened in {opened:.2f} s")
     assert opened < 5
     assert await chat.mine.count() == 50
     await expect(chat.page.get_by_text("Message 1999")).to_be_in_viewport()
