@@ -120,8 +120,10 @@ async def made(chat: Chat, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
-    file = {
+def chats_file(count: int) -> dict[str, Any]:
+    """An export of so many chats of one message each."""
+    said = {"id": "a", "parent": None, "role": "user", "created": 1_700_000_000.0}
+    return {
         "format": "corral-chats",
         "version": 1,
         "chats": [
@@ -129,19 +131,24 @@ async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
                 "title": f"Chat {number}",
                 "created": 1_700_000_000.0 + number,
                 "updated": 1_700_000_000.0 + number,
-                "messages": [
-                    {
-                        "id": "a",
-                        "parent": None,
-                        "role": "user",
-                        "content": f"Message of chat {number}",
-                        "created": 1_700_000_000.0,
-                    }
-                ],
+                "messages": [said | {"content": f"Message of chat {number}"}],
             }
-            for number in range(10_000)
+            for number in range(count)
         ],
     }
+
+
+async def test_a_high_window_is_filled_with_chats(profile: Profiles) -> None:
+    chat: Chat = await profile(viewport={"width": 1280, "height": 4000})
+    await chat.open()
+    await made(chat, "/ui/import", chats_file(300))
+    await chat.page.reload()
+    # A page of chats is less than what there is room for.
+    await expect(chat.chats.nth(100)).to_be_in_viewport()
+
+
+async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
+    file = chats_file(10_000)
     assert (await made(chat, "/ui/import", file))["imported"] == 10_000
     started = time.monotonic()
     await chat.page.reload()
@@ -149,8 +156,9 @@ async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
     opened = time.monotonic() - started
     assert await chat.chats.count() < 200
     # More come as one scrolls.
-    await chat.chats.last.scroll_into_view_if_needed()
-    await expect(chat.chats.nth(120)).to_be_attached()
+    for last in (49, 99, 149):
+        await chat.chats.nth(last).scroll_into_view_if_needed()
+        await expect(chat.chats.nth(last + 50)).to_be_attached()
     started = time.monotonic()
     await chat.page.get_by_role("searchbox").fill("of chat 4321")
     await expect(chat.chats).to_have_text(["Chat 4321"])
