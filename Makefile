@@ -38,6 +38,7 @@ install:
 install-dev:
 	@$(require)
 	@'$(PYTHON)' -m scripts.install --build $(BUILD) --dev
+	@'$(PYTHON)' -m scripts.build_web --dev
 
 serve: install ## install what is missing, bring the default model, serve (PORT= HOST= REGISTRY= BUILD=)
 	@exec $(bin)/corral serve $(strip $(flags))

@@ -1,11 +1,13 @@
 """Make ``server/web/static`` the chat page of ``clients/web``, and do nothing when it already is.
 
-    python3 -m scripts.build_web [--required]
+    python3 -m scripts.build_web [--required] [--dev]
 
-``make`` runs it after the install, and setup.py before a wheel is made. Node.js is the machine's
-own where there is a new one, else a wheel of it. Standard library only, as in install.py. A stamp
-in the folder holds a digest of everything the page is made of; the new page takes the place of the
-old one when it is whole. It is built in a copy, so that nobody's ``node_modules`` is touched.
+``make`` runs it after the install, and setup.py before a wheel is made. With --dev, as for ``make
+test``, it brings what the page's own tests need as well, and leaves it in ``build/web``. Node.js is
+the machine's own where there is a new one, else a wheel of it. Standard library only, as in
+install.py. A stamp in the folder holds a digest of everything the page is made of; the new page
+takes the place of the old one when it is whole. It is built in a copy, so that nobody's
+``node_modules`` is touched.
 
 A page that cannot be built is no reason to serve nothing: that is said in one line, and the exit
 status is 0 unless the page is --required.
@@ -166,10 +168,9 @@ def explain(log: str) -> str:
 def lay_out(sources: Path, copy: Path) -> None:
     """Have ``copy`` hold the sources, and its packages still if they are the same."""
     packages = copy / "node_modules"
-    lock = copy / "package-lock.json"
-    same = lock.is_file() and lock.read_bytes() == (sources / lock.name).read_bytes()
+    keep = has_packages(copy, sources, dev=False)
     for path in copy.iterdir() if copy.is_dir() else ():
-        if path.is_dir() and not (path == packages and same):
+        if path.is_dir() and not (path == packages and keep):
             shutil.rmtree(path)
         elif path.is_file():
             path.unlink()
@@ -179,16 +180,22 @@ def lay_out(sources: Path, copy: Path) -> None:
         shutil.copyfile(path, place)
 
 
-def install_packages(copy: Path, node: Node) -> None:
-    done = copy / "node_modules" / STAMP
-    if done.exists():
-        return
+def has_packages(copy: Path, sources: Path, dev: bool) -> bool:
+    """Whether ``copy`` has the packages of these sources; with ``dev`` those for tests as well."""
+    stamp, lock = copy / "node_modules" / STAMP, copy / "package-lock.json"
+    same = lock.is_file() and lock.read_bytes() == (sources / lock.name).read_bytes()
+    return same and stamp.is_file() and (not dev or stamp.read_text() == "dev")
+
+
+def install_packages(copy: Path, node: Node, dev: bool) -> None:
     quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
     patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
     # No package's own scripts are run: whoever builds this trusts files, not programs.
-    run([*node.npm, "ci", "--omit=dev", "--ignore-scripts", *quiet, *patience], node, copy)
+    kinds = [] if dev else ["--omit=dev"]
+    run([*node.npm, "ci", *kinds, "--ignore-scripts", *quiet, *patience], node, copy)
+    done = copy / "node_modules" / STAMP
     done.parent.mkdir(exist_ok=True)
-    done.touch()
+    done.write_text("dev" if dev else "")
 
 
 def build(copy: Path, into: Path, node: Node) -> None:
@@ -237,35 +244,45 @@ def one_at_a_time(sources: Path) -> Iterator[None]:
         yield
 
 
-def bring_up_to_date(sources: Path, static: Path, work: Path) -> None:
-    """Build the page if the one that is there is another's, or none."""
-    if is_built(static, digest(sources)):
+def bring_up_to_date(sources: Path, static: Path, work: Path, dev: bool = False) -> None:
+    """Build the page if there is none or another; with ``dev``, bring what its tests need."""
+    page = work / "page"
+    if is_built(static, digest(sources)) and (not dev or has_packages(page, sources, dev)):
         return
-    started = time.monotonic()
     with one_at_a_time(sources):
         wanted = digest(sources)
-        if is_built(static, wanted):
+        built = is_built(static, wanted)
+        if built and (not dev or has_packages(page, sources, dev)):
             return
-        for left in static.parent.glob(".building-*"):  # by one that was cut short
-            shutil.rmtree(left, ignore_errors=True)
         node = find_node(work / "node")
-        say("building the chat page")
-        lay_out(sources, work / "page")
-        install_packages(work / "page", node)
-        with tempfile.TemporaryDirectory(prefix=".building-", dir=str(static.parent)) as folder:
-            new = Path(folder) / "static"
-            new.mkdir()
-            build(work / "page", new, node)
-            (new / STAMP).write_text(wanted)
-            put_in_place(new, static)
-        if work in node.program.parents:  # nobody here works on the page
+        say("bringing what tests of the chat page need" if built else "building the chat page")
+        lay_out(sources, page)
+        if not has_packages(page, sources, dev):
+            install_packages(page, node, dev)
+        if not built:
+            replace(static, wanted, page, node)
+        if not dev and work in node.program.parents:  # nobody here works on the page
             shutil.rmtree(work, ignore_errors=True)
+
+
+def replace(static: Path, wanted: str, copy: Path, node: Node) -> None:
+    """Have ``static`` be the page that is built in ``copy``, under the stamp ``wanted``."""
+    started = time.monotonic()
+    for left in static.parent.glob(".building-*"):  # by one that was cut short
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=str(static.parent)) as folder:
+        new = Path(folder) / "static"
+        new.mkdir()
+        build(copy, new, node)
+        (new / STAMP).write_text(wanted)
+        put_in_place(new, static)
     say(f"built the chat page in {time.monotonic() - started:.0f} s")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--required", action="store_true", help="fail if it cannot be built")
+    parser.add_argument("--dev", action="store_true", help="also bring what its tests need")
     parser.add_argument("--sources", type=Path, default=SOURCES, help="in place of clients/web")
     parser.add_argument("--static", type=Path, default=STATIC, help="where the page is put")
     parser.add_argument("--work", type=Path, default=WORK, help="where it is built")
@@ -275,7 +292,10 @@ def main() -> int:
         return int(options.required and not (options.static / "index.html").is_file())
     try:
         bring_up_to_date(
-            *(path.resolve() for path in (options.sources, options.static, options.work))
+            options.sources.resolve(),
+            options.static.resolve(),
+            options.work.resolve(),
+            options.dev,
         )
     except (SetupError, OSError) as error:
         there = (options.static / "index.html").is_file()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from server.web import STATIC
 from tests.support.ranch import Ranch, listening, write_tiny_model
+from tests.support.web import why_no_page
 
 HERE = Path(__file__).parent
 Profiles = Callable[..., Any]
@@ -20,7 +22,7 @@ Profiles = Callable[..., Any]
 if importlib.util.find_spec("playwright") is not None:
     from playwright.async_api import async_playwright, expect
 
-    from tests.browser.support import CHROMIUM, MODELS, STATIC, Chat, chat_in
+    from tests.browser.support import CHROMIUM, MODELS, Chat, chat_in
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext
@@ -30,9 +32,7 @@ def missing() -> str | None:
     """Why these tests cannot run here."""
     if not CHROMIUM:
         return "needs Chromium: apt-get install chromium, or CHROMIUM=/its/path"
-    if not (STATIC / "index.html").is_file():
-        return "the chat page is not built: python3 -m scripts.build_web"
-    return None
+    return why_no_page() or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

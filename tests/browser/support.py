@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +13,14 @@ import pytest
 from server.engines.base import Delta, GenerationRequest
 from server.engines.scripted import Step
 from tests.support.ranch import Ranch
+from tests.support.web import AXE
 
 # What cannot be imported cannot be tested with: every test here imports this module first.
 pytest.importorskip("playwright.async_api", reason="needs playwright, which make test installs")
-from playwright.async_api import BrowserContext, Locator, Page, expect
+from playwright.async_api import BrowserContext, Locator, Page, Route, expect
 
-__all__ = ["Chat", "Locator", "echo", "expect", "words"]
+__all__ = ["Chat", "Locator", "Route", "echo", "expect", "findings", "words"]
 
-ROOT = Path(__file__).resolve().parents[2]
-STATIC = ROOT / "server" / "web" / "static"
-AXE = ROOT / "clients" / "web" / "node_modules" / "axe-core" / "axe.min.js"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 # Beside two that share an engine, one of an engine of its own that is loaded when it is asked.
@@ -44,6 +41,26 @@ MODELS: tuple[Mapping[str, Any], ...] = (
     },
 )
 PLACEHOLDER = "Ask the herd"
+PHONE = {
+    "viewport": {"width": 390, "height": 844},
+    "is_mobile": True,
+    "has_touch": True,
+}
+# What a page can be made to do by what is written into it, if it does not take care.
+ATTACKS = (
+    "<script>window.hit = 1</script>",
+    "<img src=x onerror='window.hit = 2'>",
+    "<svg onload='window.hit = 3'>",
+    "<iframe srcdoc='<script>parent.hit = 4</script>'></iframe>",
+    "[click](javascript:window.hit=5)",
+    '![x](x"onerror="window.hit=6)',
+    "<a href='javascript:window.hit=7'>x</a>",
+    "<style>body{display:none}</style>",
+    "$\\href{javascript:window.hit=8}{x}$ $$\\htmlClass{x}{y}$$",
+    "```html\n<script>window.hit = 9</script>\n```",
+    "<math><mtext><table><mglyph><style><img src=x onerror='window.hit=10'>",
+    "{{ constructor.constructor('window.hit=11')() }}",
+)
 
 
 def words(text: str, pause: float = 0.0) -> list[Step]:
@@ -142,10 +159,38 @@ class Chat:
             await expect(self.said.last).to_have_text(answer)
         await self.ended()
 
+    async def panel(self) -> Locator:
+        """The parameters of the chat, opened."""
+        await self.button("Parameters").click()
+        found = self.page.get_by_role("complementary", name="Parameters")
+        await expect(found).to_be_visible()
+        return found
+
+    async def set_number(self, name: str, value: str) -> None:
+        """Set a parameter, while they are shown."""
+        field = self.page.get_by_role("textbox", name=name, exact=True)
+        await field.fill(value)
+        await field.press("Enter")
+
     async def hover(self, message: Locator, name: str) -> Locator:
         """A button below a message, which is shown while the message is pointed at."""
         await message.hover()
         return message.get_by_role("button", name=name, exact=True)
+
+
+async def findings(chat: Chat) -> list[str]:
+    """What axe finds on the page as it is, serious or not."""
+    await chat.page.evaluate(AXE.read_text())
+    # "region": open menus lie beside the landmarks, where nothing covers them.
+    found: dict[str, Any] = await chat.page.evaluate("""() => axe.run(document, {
+        runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
+        rules: { region: { enabled: false } },
+    })""")
+    return [
+        f"{violation['id']}: {node['html'][:150]} {node.get('failureSummary', '')}"
+        for violation in found["violations"]
+        for node in violation["nodes"]
+    ]
 
 
 async def chat_in(context: BrowserContext, url: str) -> Chat:

@@ -202,7 +202,8 @@ async def test_code_is_highlighted_and_formulas_are_set(chat: Chat, ranch: Ranch
     )
     assert width > 20
     fonts = await chat.page.evaluate(
-        "document.fonts.ready.then(() => [...document.fonts].filter(f => f.status === 'loaded').length)"
+        "document.fonts.ready"
+        ".then(() => [...document.fonts].filter((font) => font.status === 'loaded').length)"
     )
     assert fonts > 0
 

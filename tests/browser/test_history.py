@@ -80,14 +80,16 @@ async def test_a_chat_is_deleted_when_that_is_meant(chat: Chat, ranch: Ranch) ->
     )
 
 
-async def test_markdown_holds_what_is_shown(chat: Chat, ranch: Ranch) -> None:
+async def test_markdown_holds_what_is_shown(chat: Chat, ranch: Ranch, tmp_path: Path) -> None:
     echo(ranch)
     await chat.ask("Apples", "Answer 1.")
     async with chat.page.expect_download() as downloading:
         await menu(chat, "Apples", "Export as Markdown")
     download = await downloading.value
     assert download.suggested_filename == "Apples.md"
-    text = Path(await download.path()).read_text()
+    file = tmp_path / "chat.md"
+    await download.save_as(file)
+    text = file.read_text()
     assert text.startswith("# Apples\n")
     assert "Answer 1." in text
 

@@ -8,14 +8,10 @@ import pytest
 
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
-from tests.browser.support import AXE, Chat, echo, expect
+from tests.browser.support import PHONE, Chat, echo, expect, findings
 from tests.support.ranch import Ranch
+from tests.support.web import why_no_packages
 
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "is_mobile": True,
-    "has_touch": True,
-}
 ANSWER = """# A title
 
 Some **bold** text with `code`, [a link](https://example.com) and $x^2$.
@@ -36,22 +32,7 @@ def f(x: int) -> str:  # a comment
 """
 
 
-async def findings(chat: Chat) -> list[str]:
-    """What axe finds on the page as it is, serious or not."""
-    await chat.page.evaluate(AXE.read_text())
-    # "region": open menus lie beside the landmarks, where nothing covers them.
-    found: dict[str, Any] = await chat.page.evaluate("""() => axe.run(document, {
-        runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
-        rules: { region: { enabled: false } },
-    })""")
-    return [
-        f"{violation['id']}: {node['html'][:150]} {node.get('failureSummary', '')}"
-        for violation in found["violations"]
-        for node in violation["nodes"]
-    ]
-
-
-@pytest.mark.skipif(not AXE.is_file(), reason="needs `npm ci` in clients/web")
+@pytest.mark.skipif(why_no_packages() != "", reason=why_no_packages())
 @pytest.mark.parametrize(
     "settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
 )

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from tests.browser.support import Chat, Locator, echo, expect
+from tests.browser.support import Chat, echo, expect
 from tests.support.ranch import Ranch
-
-
-async def set_number(chat: Chat, name: str, value: str) -> None:
-    field = chat.page.get_by_role("textbox", name=name, exact=True)
-    await field.fill(value)
-    await field.press("Enter")
-
-
-async def panel(chat: Chat) -> Locator:
-    await chat.button("Parameters").click()
-    found = chat.page.get_by_role("complementary", name="Parameters")
-    await expect(found).to_be_visible()
-    return found
 
 
 async def test_every_parameter_reaches_the_request(chat: Chat, ranch: Ranch) -> None:
     echo(ranch)
-    await panel(chat)
+    await chat.panel()
     for name, value in {
         "Temperature": "0.7",
         "Top p": "0.5",
@@ -33,7 +20,7 @@ async def test_every_parameter_reaches_the_request(chat: Chat, ranch: Ranch) -> 
         "Repetition penalty": "1.1",
         "Seed": "42",
     }.items():
-        await set_number(chat, name, value)
+        await chat.set_number(name, value)
     stop = chat.page.get_by_role("textbox", name="Stop strings")
     await stop.fill("\\n\\n\nUser:")
     await stop.blur()
@@ -58,7 +45,7 @@ async def test_every_parameter_reaches_the_request(chat: Chat, ranch: Ranch) -> 
 
 async def test_what_is_left_open_is_the_registrys(chat: Chat, ranch: Ranch) -> None:
     echo(ranch)
-    shown = await panel(chat)
+    shown = await chat.panel()
     await expect(shown.get_by_role("textbox", name="Temperature")).to_have_attribute(
         "placeholder", "0.25"
     )
@@ -72,8 +59,8 @@ async def test_what_is_left_open_is_the_registrys(chat: Chat, ranch: Ranch) -> N
 
 async def test_wrong_values_are_named_and_not_sent(chat: Chat, ranch: Ranch) -> None:
     echo(ranch)
-    await panel(chat)
-    await set_number(chat, "Temperature", "3")
+    await chat.panel()
+    await chat.set_number("Temperature", "3")
     await expect(chat.page.get_by_text("A number from 0 to 2.")).to_be_visible()
     await chat.ask("Hi", "Answer 1.")
     assert ranch.request.sampling.temperature == 0.25
@@ -81,8 +68,8 @@ async def test_wrong_values_are_named_and_not_sent(chat: Chat, ranch: Ranch) -> 
 
 async def test_they_belong_to_their_chat_and_outlive_a_reload(chat: Chat, ranch: Ranch) -> None:
     echo(ranch)
-    await panel(chat)
-    await set_number(chat, "Temperature", "1.5")
+    await chat.panel()
+    await chat.set_number("Temperature", "1.5")
     await chat.ask("Hi", "Answer 1.")
     await chat.page.reload()
     await expect(chat.button("1 parameter set")).to_be_visible()
@@ -95,14 +82,14 @@ async def test_they_belong_to_their_chat_and_outlive_a_reload(chat: Chat, ranch:
 
 async def test_presets_are_kept_and_chosen(chat: Chat, ranch: Ranch) -> None:
     echo(ranch)
-    shown = await panel(chat)
-    await set_number(chat, "Temperature", "1.5")
+    shown = await chat.panel()
+    await chat.set_number("Temperature", "1.5")
     await shown.get_by_role("button", name="Save as a preset").click()
     await shown.get_by_role("textbox", name="Name of the preset").fill("Wild")
     await shown.get_by_role("button", name="Save", exact=True).click()
     await expect(shown.get_by_role("combobox", name="Preset")).to_have_value("Wild")
     await chat.page.reload()
-    shown = await panel(chat)
+    shown = await chat.panel()
     await expect(shown.get_by_role("textbox", name="Temperature")).to_have_value("")
     await shown.get_by_role("combobox", name="Preset").select_option("Wild")
     await expect(shown.get_by_role("textbox", name="Temperature")).to_have_value("1.5")

@@ -8,23 +8,8 @@ import pytest
 
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
-from tests.browser.support import PLACEHOLDER, Chat, echo, expect
+from tests.browser.support import ATTACKS, PLACEHOLDER, Chat, echo, expect
 from tests.support.ranch import Ranch
-
-ATTACKS = (
-    "<script>window.hit = 1</script>",
-    "<img src=x onerror='window.hit = 2'>",
-    "<svg onload='window.hit = 3'>",
-    "<iframe srcdoc='<script>parent.hit = 4</script>'></iframe>",
-    "[click](javascript:window.hit=5)",
-    '![x](x"onerror="window.hit=6)',
-    "<a href='javascript:window.hit=7'>x</a>",
-    "<style>body{display:none}</style>",
-    "$\\href{javascript:window.hit=8}{x}$ $$\\htmlClass{x}{y}$$",
-    "```html\n<script>window.hit = 9</script>\n```",
-    "<math><mtext><table><mglyph><style><img src=x onerror='window.hit=10'>",
-    "{{ constructor.constructor('window.hit=11')() }}",
-)
 
 
 async def test_attacks_in_messages_and_answers_stay_text(chat: Chat, ranch: Ranch) -> None:

@@ -6,8 +6,6 @@ import gzip
 import time
 from typing import Any
 
-import pytest
-
 from server.engines.base import Delta
 from tests.browser.conftest import Profiles
 from tests.browser.support import Chat, echo, expect
@@ -29,8 +27,9 @@ MEASURE = """async (seconds) => {
     const messages = document.querySelector('.content');
     new MutationObserver((records) => {
         for (const record of records) {
-            const block = (record.target.nodeType === 1 ? record.target : record.target.parentElement)
-                ?.closest('.block');
+            const { target } = record;
+            const element = target.nodeType === 1 ? target : target.parentElement;
+            const block = element?.closest('.block');
             if (block) window.changed.add([...block.parentElement.children].indexOf(block));
         }
     }).observe(messages, { childList: true, subtree: true, characterData: true });
@@ -60,12 +59,9 @@ async def test_the_first_load_is_small(profile: Profiles, ranch: Ranch) -> None:
     # All of a first chat, the code for Markdown included, and no KaTeX.
     assert not any("katex" in address.lower() for address in sizes)
     assert sum(sizes.values()) <= FIRST_LOAD, sizes
-    print(f"\n{sum(sizes.values())} bytes in {len(sizes)} files")
 
 
-async def test_typing_stays_quick_while_a_long_answer_is_written(
-    chat: Chat, ranch: Ranch, record_property: pytest.RecordProperty
-) -> None:
+async def test_typing_stays_quick_while_a_long_answer_is_written(chat: Chat, ranch: Ranch) -> None:
     parts = [
         "## Part\n\nSome **bold** words and `code` in a paragraph that goes on for a while.\n\n",
         "```python\ndef f(x):\n    return x + 1\n```\n\n",
@@ -83,7 +79,6 @@ async def test_typing_stays_quick_while_a_long_answer_is_written(
     await expect(chat.said).to_contain_text("Part")
     await chat.page.evaluate(MEASURE)
     typed = 0
-    started = time.monotonic()
     while await chat.button("Stop").count():
         await chat.page.keyboard.type("llama "[typed % 6])
         typed += 1
@@ -93,11 +88,7 @@ async def test_typing_stays_quick_while_a_long_answer_is_written(
     slow = [
         duration for name, duration in await chat.page.evaluate("window.slow") if name == "keydown"
     ]
-    worst = max(slow, default=0)
     late = sum(duration > LATENCY_MS for duration in slow)
-    seconds = time.monotonic() - started
-    print(f"\n{typed} keys in {seconds:.0f} s: worst {worst} ms, {late} above {LATENCY_MS} ms")
-    record_property("worst_ms", worst)
     assert typed > 50
     # On a machine that does other things besides, one in fifty may have waited for those.
     assert late <= typed / 50, sorted(slow)
@@ -129,8 +120,10 @@ async def made(chat: Chat, path: str, body: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
-    file = {
+def chats_file(count: int) -> dict[str, Any]:
+    """An export of so many chats of one message each."""
+    said = {"id": "a", "parent": None, "role": "user", "created": 1_700_000_000.0}
+    return {
         "format": "corral-chats",
         "version": 1,
         "chats": [
@@ -138,19 +131,24 @@ async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
                 "title": f"Chat {number}",
                 "created": 1_700_000_000.0 + number,
                 "updated": 1_700_000_000.0 + number,
-                "messages": [
-                    {
-                        "id": "a",
-                        "parent": None,
-                        "role": "user",
-                        "content": f"Message of chat {number}",
-                        "created": 1_700_000_000.0,
-                    }
-                ],
+                "messages": [said | {"content": f"Message of chat {number}"}],
             }
-            for number in range(10_000)
+            for number in range(count)
         ],
     }
+
+
+async def test_a_high_window_is_filled_with_chats(profile: Profiles) -> None:
+    chat: Chat = await profile(viewport={"width": 1280, "height": 4000})
+    await chat.open()
+    await made(chat, "/ui/import", chats_file(300))
+    await chat.page.reload()
+    # A page of chats is less than what there is room for.
+    await expect(chat.chats.nth(100)).to_be_in_viewport()
+
+
+async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
+    file = chats_file(10_000)
     assert (await made(chat, "/ui/import", file))["imported"] == 10_000
     started = time.monotonic()
     await chat.page.reload()
@@ -158,29 +156,28 @@ async def test_ten_thousand_chats_stay_quick(chat: Chat) -> None:
     opened = time.monotonic() - started
     assert await chat.chats.count() < 200
     # More come as one scrolls.
-    await chat.chats.last.scroll_into_view_if_needed()
-    await expect(chat.chats.nth(120)).to_be_attached()
+    for last in (49, 99, 149):
+        await chat.chats.nth(last).scroll_into_view_if_needed()
+        await expect(chat.chats.nth(last + 50)).to_be_attached()
     started = time.monotonic()
     await chat.page.get_by_role("searchbox").fill("of chat 4321")
     await expect(chat.chats).to_have_text(["Chat 4321"])
     searched = time.monotonic() - started
-    print(f"\nopened in {opened:.2f} s, found in {searched:.2f} s")
     assert opened < 5
     assert searched < 5
 
 
 async def test_a_chat_of_two_thousand_messages_stays_quick(chat: Chat, ranch: Ranch) -> None:
-    messages: list[dict[str, Any]] = []
-    for number in range(2000):
-        messages.append(
-            {
-                "id": f"m{number}",
-                "parent": f"m{number - 1}" if number else None,
-                "role": "assistant" if number % 2 else "user",
-                "content": f"Message {number} with **some** words.",
-                "created": 1_700_000_000.0 + number,
-            }
-        )
+    messages = [
+        {
+            "id": f"m{number}",
+            "parent": f"m{number - 1}" if number else None,
+            "role": "assistant" if number % 2 else "user",
+            "content": f"Message {number} with **some** words.",
+            "created": 1_700_000_000.0 + number,
+        }
+        for number in range(2000)
+    ]
     long = {"title": "Long", "created": 1.0, "updated": 2.0, "messages": messages}
     await made(chat, "/ui/import", {"format": "corral-chats", "version": 1, "chats": [long]})
     await chat.page.reload()
@@ -188,7 +185,6 @@ async def test_a_chat_of_two_thousand_messages_stays_quick(chat: Chat, ranch: Ra
     await chat.chats.filter(has_text="Long").click()
     await expect(chat.said.last).to_have_text("Message 1999 with some words.")
     opened = time.monotonic() - started
-    print(f"\nopened in {opened:.2f} s")
     assert opened < 5
     assert await chat.mine.count() == 50
     await expect(chat.page.get_by_text("Message 1999")).to_be_in_viewport()

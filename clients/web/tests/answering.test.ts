@@ -93,6 +93,7 @@ describe('speed', () => {
     const usage = { prompt_tokens: 1, completion_tokens: 11, total_tokens: 12 };
     expect(speed({ ...usage, timing: { first: 3, writing: 2 } })).toBe(5);
     expect(speed({ ...usage, completion_tokens: 1, timing: { first: 3, writing: 0 } })).toBeNull();
+    expect(speed({ ...usage, timing: { first: 3, writing: 0.01 } })).toBeNull();
     expect(speed(null)).toBeNull();
   });
 });

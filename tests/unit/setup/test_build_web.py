@@ -190,9 +190,9 @@ def test_packages_stay_while_their_lock_does(
     monkeypatch.setattr(build_web, "run", play)
     work = sources.parent / "work"
 
-    def build() -> list[str]:
+    def build(dev: bool = False) -> list[str]:
         ran.clear()
-        build_web.bring_up_to_date(sources, static, work)
+        build_web.bring_up_to_date(sources, static, work, dev)
         return [step for step in ran if step != "-e"]
 
     assert build() == ["ci", "run"]
@@ -204,6 +204,14 @@ def test_packages_stay_while_their_lock_does(
     assert not (work / "page" / "src" / "text.txt").exists()
     (sources / "package-lock.json").write_text("{}")
     assert build() == ["ci", "run"]
+    # Those that only tests need come when they are asked for, and do for the page too.
+    assert build(dev=True) == ["ci"]
+    assert build(dev=True) == []
+    (sources / "src" / "text.txt").write_text("other")
+    assert build() == ["run"]
+    assert build(dev=True) == []
+    (sources / "package-lock.json").write_text("{ }")
+    assert build(dev=True) == ["ci", "run"]
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def test_serve_builds_the_page_before_it_serves() -> None:
 def test_test_runs_everything_and_fast_leaves_out_the_real_engine() -> None:
     lines = dry_run("test")
     assert "'python3' -m scripts.install --build auto --dev" in lines
+    assert "'python3' -m scripts.build_web --dev" in lines
     assert lines[-1].strip() == "exec .venv/bin/python -m pytest"
     assert dry_run("test", "FAST=1")[-1].strip() == "exec .venv/bin/python -m pytest -m 'not e2e'"
 

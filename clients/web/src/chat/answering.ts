@@ -8,6 +8,8 @@ import { frames } from './frames';
 
 // A page that is being closed has its streams cut, which is no failure: it does not live so long.
 const LEAVING_MS = 300;
+// Over a shorter time it is the network that is measured: tokens come several at once.
+const SHORTEST_S = 0.1;
 
 export type Written = Pick<
   Message,
@@ -46,7 +48,7 @@ export function newRun(): { run: Run; signal: AbortSignal } {
 export function speed(usage: Usage | null): number | null {
   const seconds = usage?.timing?.writing ?? 0;
   const tokens = (usage?.completion_tokens ?? 0) - 1;
-  return seconds > 0 && tokens > 0 ? tokens / seconds : null;
+  return seconds >= SHORTEST_S && tokens > 0 ? tokens / seconds : null;
 }
 
 /** Write an answer into `line` until it ends; what goes wrong is written there too. */
