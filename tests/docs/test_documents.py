@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import get_args
 
@@ -40,7 +41,8 @@ def commands() -> list[str]:
     for name, command in getattr(root, "commands").items():  # noqa: B009 - click's groups are untyped
         children = getattr(command, "commands", {})
         found += [f"corral {name} {child}" for child in children] or [f"corral {name}"]
-    return found
+    brought = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    return [*found, *(f"corral {name}" for name in brought["corral.commands"])]
 
 
 @pytest.mark.parametrize("block", find_blocks(), ids=where)

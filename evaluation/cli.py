@@ -1,0 +1,7 @@
+"""``corral eval``. It parses and calls; nothing heavy is imported before that."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer()
