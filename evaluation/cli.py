@@ -28,9 +28,7 @@ def evaluate(  # noqa: PLR0913 - one a flag
     ] = "http://127.0.0.1:8000/v1",
     out: Annotated[
         Path,
-        typer.Option(
-            metavar="FOLDER", help="Results and report; a run that was cut short goes on."
-        ),
+        typer.Option(metavar="FOLDER", help="Results and report; a run that was cut goes on."),
     ] = Path("report"),
     suite: Annotated[
         str,
@@ -49,7 +47,7 @@ def evaluate(  # noqa: PLR0913 - one a flag
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Conversations (JSONL) for loss and perplexity, or 'none' [a small set of ours].",
+            help="Conversations (JSONL) for loss and perplexity, or 'none' [a small set of ours in suite all].",
         ),
     ] = None,
     judge: Annotated[
@@ -91,8 +89,8 @@ def evaluate(  # noqa: PLR0913 - one a flag
 ) -> None:
     """Ask, score and compare models of any OpenAI endpoint, and write a report.
 
-    Exit codes: 0 done, 2 wrong usage, 65 a wrong file or the results of another run, 69 no server or
-    no such model, 77 the key is refused, 130 Ctrl-C; the same command then goes on.
+    Exit codes: 0 done, 2 wrong usage, 65 a wrong file or the results of another run, 69 no server
+    or no such model, 77 the key is refused, 130 Ctrl-C; the same command then goes on.
     """
     if importlib.util.find_spec("openai") is None:
         typer.echo("corral: 'corral eval' needs a package: pip install 'corral[eval]'", err=True)

@@ -1,4 +1,4 @@
-"""The body of ``corral eval``: flags to options, errors to exit codes, and what is shown at the end."""
+"""The body of ``corral eval``: flags to options, errors to exit codes, and a last look."""
 
 from __future__ import annotations
 
@@ -60,8 +60,7 @@ class Given:
             raise WrongUsage(f"--runner is own, {' or '.join(RUNNERS)}")
         if self.judge_url and not self.judge:
             raise WrongUsage("--judge-base-url needs --judge")
-        own = self.held_out is None
-        held_out = None if self.held_out == "none" else Path(self.held_out or HELD_OUT)
+        held_out = self._held_out()
         return Options(
             base_url=self.base_url,
             models=self.models,
@@ -70,7 +69,7 @@ class Given:
             languages=self.languages,
             limit=self.limit,
             held_out=held_out,
-            needs_likelihoods=not own and held_out is not None,
+            needs_likelihoods=self.held_out is not None and held_out is not None,
             judge=self.judge,
             judge_url=self.judge_url,
             all_pairs=self.all_pairs,
@@ -82,6 +81,12 @@ class Given:
             timeout=self.timeout,
             runner=self.runner,
         )
+
+    def _held_out(self) -> Path | None:
+        """Ours is a part of the suite ``all``."""
+        if self.held_out is None:
+            return HELD_OUT if "all" in self.suites else None
+        return None if self.held_out == "none" else Path(self.held_out)
 
     def _seeds(self) -> tuple[int, ...]:
         try:

@@ -1,8 +1,8 @@
 """Any OpenAI endpoint, through OpenAI's own client: answers, likelihoods, and what goes wrong.
 
-Answers need ``/chat/completions`` or ``/completions`` alone. Likelihoods need more: log-probabilities
-of the prompt (vLLM's ``prompt_logprobs``, or ``echo`` with ``logprobs``), and for conversations
-``/tokenize``, which says what token ids the server makes of one.
+Answers need ``/chat/completions`` or ``/completions`` alone. Likelihoods need more:
+log-probabilities of the prompt (vLLM's ``prompt_logprobs``, or ``echo`` with ``logprobs``), and for
+conversations ``/tokenize``, which says what token ids the server makes of one.
 """
 
 from __future__ import annotations

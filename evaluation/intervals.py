@@ -70,7 +70,7 @@ def mean(values: Sequence[float], seed: int = 0) -> Interval:
 
 
 def ratio(pairs: Sequence[tuple[float, float]], seed: int = 0) -> Interval:
-    """Sum over sum, such as nats over tokens: every token counts the same, texts are drawn whole."""
+    """Sum over sum, such as nats over tokens: tokens count the same, texts are drawn whole."""
 
     def over(drawn: Sequence[Sequence[float]]) -> float:
         return sum(row[0] for row in drawn) / sum(row[1] for row in drawn)

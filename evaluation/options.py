@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluation.errors import WrongUsage
@@ -36,7 +36,7 @@ class Options:
     judge_url: str | None = None
     all_pairs: bool = False
     baseline: str = ""
-    asking: Asking = Asking()
+    asking: Asking = field(default_factory=Asking)
     concurrency: int = 4
     timeout: float = 600.0
     runner: str = "own"

@@ -12,7 +12,7 @@ from evaluation.intervals import Interval
 # Okabe and Ito's colours, which people who see colours differently can tell apart too; so can a
 # printer, by the marks' shapes.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-_WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 760, 176, 24, 15, 12, 14
+_WIDTH, _LEFT, _RIGHT, _ROW, _GAP, _TOP = 600, 158, 26, 14, 12, 14
 _TICKS: Final = 5
 
 
@@ -66,7 +66,7 @@ def dots(title: str, series: Sequence[str], rows: Sequence[Row], scale: Scale) -
     height = bottom + 26 + legend
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="12" '
+        f'aria-label="{escape(title)}" font-family="system-ui, sans-serif" font-size="13" '
         'fill="currentColor">',
         f"<title>{escape(title)}</title>",
         *_axis(scale, bottom),

@@ -9,13 +9,13 @@ from fractions import Fraction
 _DIGITS = dict(zip("零一二三四五六七八九", range(10), strict=True)) | {"〇": 0, "两": 2, "俩": 2}
 _UNITS = {"十": 10, "百": 100, "千": 1000}
 _BIG = {"万": 10**4, "亿": 10**8}
-_WORDS = {
-    word: number
-    for number, word in enumerate(
-        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty"]
-    )
-} | {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80}
-_WORDS |= {"ninety": 90, "hundred": 100}
+_SMALL = (
+    "zero,one,two,three,four,five,six,seven,eight,nine,ten,eleven,twelve,thirteen,fourteen,fifteen,"
+    "sixteen,seventeen,eighteen,nineteen,twenty"
+)
+_ROUND = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80}
+_ROUND |= {"ninety": 90, "hundred": 100}
+_WORDS = {word: number for number, word in enumerate(_SMALL.split(","))} | _ROUND
 _TENS = "|".join(word for word, number in _WORDS.items() if 20 <= number < 100)
 _ONES = "|".join(word for word, number in _WORDS.items() if 1 <= number < 10)
 
@@ -30,8 +30,8 @@ _NUMBER = re.compile(
 )
 # What comes right before the number that is meant as the answer; the last such place counts.
 _MARKER = re.compile(
-    r"####|\\boxed\{|(?:final )?answer\s*(?:is|:|=)|(?:答案|结果)\s*(?:是|为|:)?|答\s*:|等于|一共|共有"
-    r"|(?<![<>=!])=(?!=)",
+    r"####|\\boxed\{|(?:final )?answer\s*(?:is|:|=)|(?:答案|结果)\s*(?:是|为|:)?|答\s*:"
+    r"|等于|一共|共有|(?<![<>=!])=(?!=)",
     re.IGNORECASE,
 )
 

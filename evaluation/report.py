@@ -1,4 +1,4 @@
-"""The report: a page that needs nothing but itself, Markdown with its plots, and the figures as JSON.
+"""The report: a page that needs nothing but itself, Markdown with its plots, the figures as JSON.
 
 Answers come from models and may say anything. In HTML everything is escaped by the template engine,
 and the page's own policy allows no script, form or request; in Markdown answers stand in fenced

@@ -82,8 +82,8 @@ class Loss:
     @property
     def perplexity(self) -> Interval:
         """e to the loss."""
-        ends = (math.exp(value) for value in (self.text.value, self.text.low, self.text.high))
-        return Interval(*ends, self.text.n)
+        value, low, high = map(math.exp, (self.text.value, self.text.low, self.text.high))
+        return Interval(value, low, high, self.text.n)
 
 
 @dataclass(frozen=True, slots=True)

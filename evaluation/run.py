@@ -83,8 +83,14 @@ class _Run:
         self._judge = judge
         self._store = store
         self._progress = progress
-        self.notes: list[str] = []
+        # Why something was left out, and what.
+        self._left_out: dict[str, list[str]] = {}
         self.server_version: str | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, a line a reason."""
+        return [f"left out ({'; '.join(what)}): {why}" for why, what in self._left_out.items()]
 
     async def ask(self) -> None:
         """All stages, one model after the other, so that a server that holds one at a time does
@@ -122,8 +128,8 @@ class _Run:
         except CannotScore as error:
             if not optional or self._options.needs_likelihoods:
                 raise
-            self.notes.append(f"{what}: left out, because {error}")
-            self._progress.note(self.notes[-1])
+            self._left_out.setdefault(str(error), []).append(what)
+            self._progress.note(f"{what}: left out, because {error}")
 
     async def _compare(self, judge: str) -> None:
         options = self._options

@@ -1,8 +1,8 @@
 """Runs code that a model wrote, as far from this machine as an ordinary user can put it.
 
 Namespaces of Linux give the code no network, no processes but its own, and a root that holds the
-system's programs to be read and an empty ``/tmp``; limits bound its time, memory, processes and files.
-`sandbox_cell` is the program that does it. What that does not keep in: docs/evaluation.md.
+system's programs to be read and an empty ``/tmp``; limits bound its time, memory, processes and
+files. `sandbox_cell` is the program that does it. What that does not keep in: docs/evaluation.md.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python -I -S sandbox_cell.py < request > report
 
 It makes namespaces, starts the guest as their first process, watches it, and kills it when time is
-up or when its own stdin is closed, so that nothing outlives the evaluation. The request is one line of
-JSON, the report another. Linux only; see docs/evaluation.md for what this keeps in and what not.
+up or when its own stdin is closed, so that nothing outlives the evaluation. The request is one line
+of JSON, the report another. Linux only; see docs/evaluation.md for what this keeps in and what not.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def _drain(reading: set[int], pipes: tuple[int, int], kept: list[bytearray]) -> 
 
 
 def _leave(*, as_root: bool) -> None:
-    """Into new namespaces. Root needs no user namespace; everybody else gets an unprivileged one."""
+    """Into new namespaces. Root needs no user namespace; everybody else gets one."""
     flags = _NEW_NS | _NEW_UTS | _NEW_IPC | _NEW_PID | _NEW_NET
     if as_root:
         _call(_LIBC.unshare(flags), "unshare")
@@ -164,7 +164,7 @@ def _become_guest(
         _call(_LIBC.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         environment = {"HOME": "/tmp", "LANG": "C.UTF-8", "PYTHONUTF8": "1"}  # noqa: S108
-        os.execve(python, [python, "-I", "-S", "-B", "-c", request["guest"]], environment)
+        os.execve(python, [python, "-I", "-S", "-B", "-c", request["guest"]], environment)  # noqa: S606
     except BaseException as error:  # noqa: BLE001 - told to the warden, whatever it is
         os.write(4 if _is_open(4) else failed, f"{error}".encode()[:400] or b"?")
     os._exit(1)
@@ -194,7 +194,7 @@ def _furnish(request: dict[str, Any], python: Path) -> None:
         _mount(device, str(place), None, _BIND, None)
     Path(root, "tmp").mkdir()
     size = f"size={request['disk_bytes']},mode=1777,nr_inodes=1000"
-    _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, size)
+    _mount("tmpfs", f"{root}/tmp", "tmpfs", _NOSUID | _NODEV, size)  # noqa: S108
     Path(root, "old").mkdir()
     number = _PIVOT_ROOT[os.uname().machine]
     _call(_LIBC.syscall(number, root.encode(), f"{root}/old".encode()), "pivot_root")

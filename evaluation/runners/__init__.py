@@ -1,7 +1,7 @@
 """Other programs that may ask the questions instead: lm-eval and inspect-ai, where installed.
 
-They get our task files in their own form, and their answers are kept as if we had asked, so that one
-report is made of whatever asked.
+They get our task files in their own form, and their answers are kept as if we had asked, so that
+one report is made of whatever asked.
 """
 
 from __future__ import annotations
