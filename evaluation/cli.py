@@ -47,7 +47,7 @@ def evaluate(  # noqa: PLR0913 - one a flag
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Conversations (JSONL) for loss and perplexity, or 'none' [a small set of ours in suite all].",
+            help="Conversations (JSONL) to score, or 'none' [a few of ours, in suite all].",
         ),
     ] = None,
     judge: Annotated[

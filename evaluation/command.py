@@ -12,14 +12,14 @@ from rich.text import Text
 
 from evaluation.endpoint import Endpoint
 from evaluation.errors import EvaluationError, WrongUsage
+from evaluation.figures import ALL, Results
 from evaluation.loading import HELD_OUT, check_languages
 from evaluation.options import Options
 from evaluation.plots import describe, percent
 from evaluation.progress import Screen
 from evaluation.questions import Asking
-from evaluation.results import ALL, Results
 from evaluation.run import evaluate
-from evaluation.runners import RUNNERS
+from evaluation.runners import check_runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,6 @@ class Given:
         check_languages(self.languages)
         if not self.languages or not self.suites:
             raise WrongUsage("--suite and --language name at least one each")
-        if self.runner not in ("own", *RUNNERS):
-            raise WrongUsage(f"--runner is own, {' or '.join(RUNNERS)}")
         if self.judge_url and not self.judge:
             raise WrongUsage("--judge-base-url needs --judge")
         held_out = self._held_out()
@@ -112,6 +110,7 @@ async def run(given: Given) -> int:
     os.environ.setdefault("OPENAI_API_KEY", given.api_key)
     try:
         options = given.options()
+        check_runner(options)
         with Screen(err) as screen:
             results = await evaluate(options, given.connect, screen)
     except EvaluationError as error:

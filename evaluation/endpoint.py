@@ -8,6 +8,8 @@ conversations ``/tokenize``, which says what token ids the server makes of one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -17,16 +19,12 @@ from typing import Any, TypeAlias
 import openai
 from openai import AsyncOpenAI
 
-from evaluation.errors import (
-    CannotScore,
-    EndpointError,
-    KeyRefused,
-    ModelMissing,
-    RequestRefused,
-)
+from evaluation.endpoint_errors import NoSuchPath, translated
+from evaluation.errors import CannotScore, EndpointError, RequestRefused
 
 Messages: TypeAlias = Sequence[Mapping[str, str]]
 RETRIES = 4
+_FEW = 2  # tokens that no context is too short for
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +101,8 @@ class Endpoint:
         """
         async with self._asking():
             try:
-                listed = await self._client.models.list()
+                # The first thing that is asked: a wrong address is told at once.
+                listed = await self._client.with_options(max_retries=0).models.list()
                 return [model.id for model in listed.data]
             except openai.NotFoundError:
                 raise EndpointError(
@@ -176,7 +175,14 @@ class Endpoint:
         Raises:
             CannotScore: The server does not say.
         """
-        found = await (self._by_echo(model, ids) if self._echoes else self._by_prompt(model, ids))
+        try:
+            found = await self._score(model, ids)
+        except RequestRefused:
+            # Refused for what these tokens are, their number say, or because nothing is scored?
+            if len(ids) > _FEW:
+                await self.logprobs(model, ids[:_FEW])
+                raise
+            raise CannotScore(_NO_LIKELIHOODS.format(self.base_url)) from None
         if len(found) != len(ids) - 1:
             raise CannotScore(
                 f"{self.base_url} scored {len(found) + 1} tokens of the {len(ids)} it was sent"
@@ -190,36 +196,42 @@ class Endpoint:
             CannotScore: The server does not say.
         """
         fields = {"prompt": text, "echo": True, "max_tokens": 1, "logprobs": 1}
-        scores = (await self._scored(model, fields)).get("logprobs") or {}
+        try:
+            scores = await self._scores(model, fields)
+        except RequestRefused:
+            raise CannotScore(_NO_LIKELIHOODS.format(self.base_url)) from None
         offsets, values = scores.get("text_offset"), scores.get("token_logprobs")
         if not offsets or not values:
             raise CannotScore(_NO_LIKELIHOODS.format(self.base_url))
         pairs = zip(offsets, values, strict=True)
         return [(at, value) for at, value in pairs if value is not None and at < len(text)]
 
-    async def _by_prompt(self, model: str, ids: Sequence[int]) -> list[float]:
-        fields = {"prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0}
-        try:
-            positions = (await self._scored(model, fields)).get("prompt_logprobs")
-        except CannotScore:
-            positions = None
-        if positions is None:
-            found = await self._by_echo(model, ids)
-            self._echoes = True
-            return found
-        pairs = zip(ids[1:], positions[1:], strict=False)
-        return [float(position[str(token)]["logprob"]) for token, position in pairs]
-
-    async def _by_echo(self, model: str, ids: Sequence[int]) -> list[float]:
+    async def _score(self, model: str, ids: Sequence[int]) -> list[float]:
+        """By ``prompt_logprobs``, and where there are none by ``echo``."""
+        if not self._echoes:
+            fields = {"prompt": list(ids), "max_tokens": 1, "prompt_logprobs": 0}
+            with contextlib.suppress(RequestRefused):
+                positions = (await self._complete(model, fields)).get("prompt_logprobs")
+                if positions is not None:
+                    pairs = zip(ids[1:], positions[1:], strict=False)
+                    return [float(position[str(token)]["logprob"]) for token, position in pairs]
         fields = {"prompt": list(ids), "echo": True, "max_tokens": 1, "logprobs": 1}
-        scores = (await self._scored(model, fields)).get("logprobs") or {}
-        values = scores.get("token_logprobs") or []
+        values = (await self._scores(model, fields)).get("token_logprobs") or []
         if not values or values[0] is not None:
             raise CannotScore(_NO_LIKELIHOODS.format(self.base_url))
+        self._echoes = True
         return [float(value) for value in values[1 : len(ids)]]
 
-    async def _scored(self, model: str, fields: dict[str, Any]) -> dict[str, Any]:
-        body, _ = await self._post("/completions", {"model": model, "temperature": 0, **fields})
+    async def _scores(self, model: str, fields: dict[str, Any]) -> dict[str, Any]:
+        choice = await self._complete(model, fields)
+        scores: dict[str, Any] = choice.get("logprobs") or {}
+        return scores
+
+    async def _complete(self, model: str, fields: dict[str, Any]) -> dict[str, Any]:
+        try:
+            body, _ = await self._post("/completions", {"model": model, "temperature": 0, **fields})
+        except NoSuchPath:
+            raise CannotScore(_NO_LIKELIHOODS.format(self.base_url)) from None
         return _only_choice(body)
 
     async def _tokenize(self, fields: dict[str, Any]) -> list[int]:
@@ -228,10 +240,11 @@ class Endpoint:
         for url in [self._tokenize_url] if self._tokenize_url else [root, self.base_url]:
             try:
                 body, _ = await self._post(f"{url}/tokenize", fields)
-            except _NoSuchPath:
+            except NoSuchPath:
                 continue
             self._tokenize_url = url
-            if isinstance(tokens := body.get("tokens"), list):
+            # llama.cpp's knows texts alone, and finds none in a conversation.
+            if isinstance(tokens := body.get("tokens"), list) and tokens:
                 return tokens
         raise CannotScore(
             f"{self.base_url} has no /tokenize that takes conversations, so its prompts are unknown"
@@ -257,41 +270,16 @@ class Endpoint:
         async with self._gate:
             try:
                 yield
-            except openai.APIStatusError as error:
-                raise self._translated(error) from None
-            except openai.APITimeoutError:
-                raise EndpointError(f"{self.base_url} did not answer in time") from None
-            except openai.APIConnectionError as error:
-                cause = error.__cause__ or error
-                raise EndpointError(f"nobody answers at {self.base_url} ({cause})") from None
-            except openai.APIResponseValidationError:
+            except openai.OpenAIError as error:
+                raise translated(error, self.base_url) from None
+            except json.JSONDecodeError:
                 raise EndpointError(f"{self.base_url} does not answer in JSON") from None
-
-    def _translated(self, error: openai.APIStatusError) -> Exception:
-        said = _said(error)
-        match error.status_code:
-            case 401 | 403:
-                return KeyRefused(
-                    f"{self.base_url} refuses the key ({said}). Set OPENAI_API_KEY or --api-key."
-                )
-            case 404 if _names_model(error):
-                return ModelMissing(f"{self.base_url}: {said}")
-            case 404 | 405:
-                return _NoSuchPath(f"{self.base_url}: {said}")
-            case 400 | 413 | 422:
-                return RequestRefused(said)
-            case _:
-                return EndpointError(f"{self.base_url} answers {error.status_code}: {said}")
 
 
 _NO_LIKELIHOODS = (
     "{} tells no log-probabilities of prompts: it needs 'prompt_logprobs', or 'echo' with "
     "'logprobs', on /v1/completions"
 )
-
-
-class _NoSuchPath(EndpointError):
-    """404 or 405, and no model is named in it."""
 
 
 def _only_choice(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,19 +292,3 @@ def _only_choice(body: Mapping[str, Any]) -> dict[str, Any]:
 def _answer(body: Mapping[str, Any], choice: dict[str, Any], text: str, seconds: float) -> Answer:
     usage = body.get("usage") or {}
     return Answer(text, choice.get("finish_reason"), usage.get("completion_tokens"), seconds)
-
-
-def _error_object(error: openai.APIStatusError) -> dict[str, Any]:
-    body = error.body
-    if isinstance(body, dict) and isinstance(body.get("error"), dict):
-        body = body["error"]
-    return body if isinstance(body, dict) else {}
-
-
-def _said(error: openai.APIStatusError) -> str:
-    return str(_error_object(error).get("message") or error.message or error.response.text)[:300]
-
-
-def _names_model(error: openai.APIStatusError) -> bool:
-    told = _error_object(error)
-    return told.get("code") == "model_not_found" or "model" in str(told.get("message", "")).lower()

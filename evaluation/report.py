@@ -18,10 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation import plots
+from evaluation.figures import ALL, Results, Sample
 from evaluation.intervals import Interval
 from evaluation.items import CATEGORIES, LANGUAGES
 from evaluation.plots import Row, Scale, percent
-from evaluation.results import ALL, Results, Sample
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SHOWN = 3000  # characters of an answer

@@ -12,6 +12,7 @@ from typing import Any
 
 from evaluation.endpoint import Endpoint
 from evaluation.errors import CannotScore, ModelMissing
+from evaluation.figures import Results
 from evaluation.jobs import Job, Progress, run_jobs
 from evaluation.judging import judge_jobs, pairings
 from evaluation.likelihood import choice_jobs, loss_jobs
@@ -19,7 +20,7 @@ from evaluation.loading import Conversation, Suite, load_suite, read_held_out
 from evaluation.options import Options
 from evaluation.questions import question_jobs
 from evaluation.report import write_report
-from evaluation.results import Results, Source, summarise
+from evaluation.results import Source, summarise
 from evaluation.runners import run_with
 from evaluation.sandbox import Sandbox
 from evaluation.store import Store

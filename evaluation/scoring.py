@@ -37,7 +37,9 @@ _MARKED_CHOICE = re.compile(
     re.IGNORECASE,
 )
 _FIRST_CHOICE = re.compile(r"^\W*([A-H])\s*(?:[).:,、。，：]|\n|$)")
-_ANY_CHOICE = re.compile(r"(?<![A-Za-z])\(?([B-H]|A(?=[).:,]|\s+(?:or|and)\b|\s*[和或]))(?![A-Za-z'’])")
+_ANY_CHOICE = re.compile(
+    r"(?<![A-Za-z])\(?([B-H]|A(?=[).:,]|\s+(?:or|and)\b|\s*[和或]))(?![A-Za-z'’])"
+)
 _CODE = re.compile(r"```[ \t]*(\w*)[^\n]*\n(.*?)(?:\n```|\Z)", re.DOTALL)
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")

@@ -20,20 +20,28 @@ from evaluation.store import Store
 RUNNERS: Final = {"lm-eval": ("lm_eval", "'lm-eval[api]'"), "inspect": ("inspect_ai", "inspect-ai")}
 
 
-async def run_with(
-    options: Options, tasks: Sequence[Task], store: Store, progress: Progress
-) -> None:
-    """Have another program ask whatever has no answer yet.
+def check_runner(options: Options) -> None:
+    """Before anything is asked.
 
     Raises:
-        RunnerMissing: It is not installed.
+        RunnerMissing: The program is not installed.
         WrongUsage: It cannot do what was asked for.
     """
+    if options.runner == "own":
+        return
+    if options.runner not in RUNNERS:
+        raise WrongUsage(f"--runner is own, {' or '.join(RUNNERS)}")
     module, package = RUNNERS[options.runner]
     if importlib.util.find_spec(module) is None:
         raise RunnerMissing(f"--runner {options.runner} needs a package: pip install {package}")
     if len(options.asking.seeds) > 1 or options.asking.completions:
         raise WrongUsage(f"--runner {options.runner} takes neither --seeds nor --completions")
+
+
+async def run_with(
+    options: Options, tasks: Sequence[Task], store: Store, progress: Progress
+) -> None:
+    """Have another program ask whatever has no answer yet."""
     os.environ.setdefault("OPENAI_API_KEY", "none")
     if options.runner == "lm-eval":
         from evaluation.runners.lm_eval_runner import ask

@@ -145,7 +145,7 @@ async def test_a_report_can_be_made_again_without_the_server(
 async def test_a_model_that_is_not_there(
     options: Callable[..., Options], ranch: Ranch, connect: Connect, quiet: Quiet
 ) -> None:
-    with pytest.raises(ModelMissing, match="no model nobody; it has tiny, other, plain, short"):
+    with pytest.raises(ModelMissing, match=r"no model nobody; it has tiny, other, plain, short$"):
         await evaluate(options("tiny", "nobody"), connect, quiet)
     assert ranch.requests == []
 
@@ -168,7 +168,7 @@ async def test_a_folder_with_other_files_is_left_alone(
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("mine")
-    with pytest.raises(OtherRun, match="no results.jsonl"):
+    with pytest.raises(OtherRun, match=r"no results\.jsonl"):
         await evaluate(options(), connect, quiet)
 
 
