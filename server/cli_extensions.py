@@ -30,9 +30,31 @@ class ExtensibleGroup(TyperGroup):
         if (own := super().get_command(ctx, cmd_name)) is not None:
             return own
         for point in importlib.metadata.entry_points(group=GROUP, name=cmd_name):
-            app = point.load()
-            assert isinstance(app, typer.Typer), point
-            command = typer.main.get_command(app)
+            command = typer.main.get_command(_load(point))
             command.name = cmd_name
             return command
         return None
+
+
+def _load(point: importlib.metadata.EntryPoint) -> typer.Typer:
+    """What a package brings, or where it cannot be imported a command that says so: the others, and
+    the list of all, must not go with it."""
+    try:
+        app = point.load()
+    except ImportError as error:
+        return _unusable(f"It is not installed in full: {error}")
+    assert isinstance(app, typer.Typer), point
+    return app
+
+
+def _unusable(why: str) -> typer.Typer:
+    app = typer.Typer()
+
+    @app.command(
+        help=why, context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+    )
+    def say() -> None:
+        typer.echo(f"corral: {why}", err=True)
+        raise typer.Exit(69)
+
+    return app

@@ -31,7 +31,12 @@ def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     metadata = tmp_path / "brought_along-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: brought-along\nVersion: 1.0\n")
-    points = ["greet = brought_along:app", "version = never_imported:app"]
+    points = [
+        "greet = brought_along:app",
+        "halved = half_there:app",
+        "version = never_imported:app",
+    ]
+    (tmp_path / "half_there.py").write_text("import nowhere_to_be_found")
     (metadata / "entry_points.txt").write_text("\n".join(["[corral.commands]", *points]))
     monkeypatch.syspath_prepend(tmp_path)
 
@@ -54,3 +59,10 @@ def test_names_nobody_brings(corral: Corral) -> None:
     result = corral("sing")
     assert result.exit_code == 2
     assert "No such command 'sing'" in result.stderr
+
+
+def test_one_that_cannot_be_imported_spoils_nothing(corral: Corral) -> None:
+    result = corral("halved", "--loud")
+    assert result.exit_code == 69
+    assert "not installed in full: No module named 'nowhere_to_be_found'" in result.stderr
+    assert corral("--help").exit_code == 0

@@ -78,8 +78,8 @@ async def test_loops_end(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     "escape",
     [
-        "import os, time\ndef f(x):\n    if os.fork() == 0:\n        os.setsid()\n    time.sleep(9)",
-        "import ctypes as c, time\ndef f(x):\n    c.CDLL(None).prctl(1, 0, 0, 0, 0)\n    time.sleep(9)",
+        "import os, time\ndef f(x):\n    os.fork() or os.setsid()\n    time.sleep(9)",
+        "import ctypes, time\ndef f(x):\n    ctypes.CDLL(None).prctl(1, 0)\n    time.sleep(9)",
         "import signal as s, time\ndef f(x):\n    s.signal(15, s.SIG_IGN)\n    time.sleep(60)",
     ],
     ids=["session", "death-signal", "ignored-signal"],

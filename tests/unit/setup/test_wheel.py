@@ -69,6 +69,13 @@ def test_it_carries_every_template(wheel: zipfile.ZipFile) -> None:
     assert {str(path) for path in templates} <= set(wheel.namelist())
 
 
+def test_it_carries_the_evaluations_files(wheel: zipfile.ZipFile) -> None:
+    folders = (ROOT / "evaluation" / name for name in ("tasks", "templates"))
+    files = {str(path.relative_to(ROOT)) for folder in folders for path in folder.iterdir()}
+    assert len(files) >= 20
+    assert files <= set(wheel.namelist())
+
+
 def test_it_carries_every_migration(wheel: zipfile.ZipFile) -> None:
     folder = ROOT / "server" / "storage" / "migrations"
     files = [path.relative_to(ROOT) for path in folder.rglob("*.*") if path.suffix != ".pyc"]
