@@ -97,8 +97,8 @@ def evaluate(  # noqa: PLR0913 - one a flag
         raise typer.Exit(69)
     from evaluation import command
 
-    raise typer.Exit(
-        asyncio.run(
+    try:
+        code = asyncio.run(
             command.run(
                 command.Given(
                     base_url=base_url,
@@ -124,4 +124,7 @@ def evaluate(  # noqa: PLR0913 - one a flag
                 )
             )
         )
-    )
+    except KeyboardInterrupt:
+        typer.echo("corral: stopped; the same command goes on from here", err=True)
+        code = 130
+    raise typer.Exit(code)

@@ -6,6 +6,7 @@ Whatever is edited, a question or a temperature, is asked again; the rest is not
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from collections.abc import Iterable
@@ -24,23 +25,32 @@ class Store:
         folder: Made if it is not there.
 
     Raises:
-        OtherRun: The folder has files, and none of them are results.
+        OtherRun: The folder has files, and none of them are results; or it cannot be made.
         WrongInput: A line of the results is damaged, and it is not the last one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / RESULTS
-        if folder.exists() and not self._path.exists() and any(folder.iterdir()):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            foreign = not self._path.exists() and any(folder.iterdir())
+        except OSError as error:
+            raise OtherRun(f"{folder} cannot be used: {error.strerror}") from None
+        if foreign:
             raise OtherRun(
                 f"{folder} holds other files and no {RESULTS}: name a new folder with --out"
             )
-        folder.mkdir(parents=True, exist_ok=True)
         self._records = self._read() if self._path.exists() else {}
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
         self._file = self._path.open("a", encoding="utf-8")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._file.close()
+            raise OtherRun(f"another evaluation writes into {self.folder}") from None
         return self
 
     def __exit__(self, *_: object) -> None:

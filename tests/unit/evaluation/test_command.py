@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from evaluation.cli import app
-from tests.support.ranch import Ranch
+from tests.support.ranch import Ranch, until
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 async def evaluate(*args: Any) -> Result:
@@ -61,6 +65,29 @@ def test_what_is_wrong_is_said(args: list[str], code: int, words: str, tmp_path:
     result = CliRunner().invoke(app, [*args, *nowhere])
     assert result.exit_code == code, result.output
     assert words in result.stderr
+
+
+async def test_ctrl_c(url: str, ranch: Ranch, tmp_path: Path) -> None:
+    ranch.script = lambda _: [60.0]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "evaluation", "--base-url", url, "--models", "tiny", "--suite", "knowledge"),
+        *("--out", str(tmp_path / "out")),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    await until(lambda: ranch.requests, 30)
+    process.send_signal(signal.SIGINT)
+    output, errors = await process.communicate()
+    assert process.returncode == 130, errors.decode()
+    assert output == b""
+    assert errors.decode().splitlines() == [
+        "tiny: questions: 24",
+        "corral: stopped; the same command goes on from here",
+    ]
+    # The server need not go on with what nobody waits for.
+    await until(lambda: len(ranch.aborted) == len(ranch.requests))
 
 
 def test_without_its_package(monkeypatch: pytest.MonkeyPatch) -> None:

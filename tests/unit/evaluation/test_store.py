@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.errors import WrongInput
+from evaluation.errors import OtherRun, WrongInput
 from evaluation.store import Store
 
 
@@ -38,3 +38,18 @@ def test_a_damaged_line_is_told(line: str, tmp_path: Path) -> None:
     (tmp_path / "results.jsonl").write_text(f'{{"key": "a"}}\n{line}\n{{"key": "b"}}\n')
     with pytest.raises(WrongInput, match=r"results\.jsonl:2 is no result"):
         Store(tmp_path)
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    with Store(tmp_path), pytest.raises(OtherRun, match="another evaluation writes"):
+        Store(tmp_path).__enter__()
+    with Store(tmp_path):
+        pass
+
+
+def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OtherRun, match="cannot be used: File exists"):
+        Store(tmp_path / "file")
+    with pytest.raises(OtherRun, match="cannot be used: Not a directory"):
+        Store(tmp_path / "file" / "below")
