@@ -18,10 +18,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evaluation import plots
-from evaluation.figures import ALL, Results, Sample
+from evaluation.figures import ALL, Match, Results, Sample
 from evaluation.intervals import Interval
 from evaluation.items import CATEGORIES, LANGUAGES
-from evaluation.plots import Row, Scale, percent
+from evaluation.plots import Row, percent
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _SHOWN = 3000  # characters of an answer
@@ -124,7 +124,7 @@ def _groups(samples: list[Sample]) -> dict[str, list[Sample]]:
 def _charts(results: Results) -> Iterator[tuple[str, str, str]]:
     """Name, title and picture of each plot that there are figures for."""
     models = list(results.models)
-    rates = Scale(0.0, 1.0, percent)
+    scale = plots.rates()
     for language, name in LANGUAGES.items():
         rows = [
             Row(category, [results.rates[m].get(category, {}).get(language) for m in models])
@@ -133,11 +133,11 @@ def _charts(results: Results) -> Iterator[tuple[str, str, str]]:
         rows = [row for row in rows if any(row.points)]
         if rows:
             title = f"Right answers, {name}"
-            yield f"rates-{language}", title, plots.dots(title, models, rows, rates)
+            yield f"rates-{language}", title, plots.dots(title, models, rows, scale)
     if results.ended:
         rows = [Row(model, [results.ended.get(model)]) for model in models]
         title = "Answers that ended by themselves"
-        yield "ended", title, plots.dots(title, ["ended"], rows, rates)
+        yield "ended", title, plots.dots(title, ["ended"], rows, scale)
     if rows := [
         Row(
             name,
@@ -150,11 +150,17 @@ def _charts(results: Results) -> Iterator[tuple[str, str, str]]:
     ]:
         chance = next(c.chance for one in results.chosen.values() for c in one.values())
         title = "Choices by likelihood"
-        yield "choices", title, plots.dots(title, models, rows, Scale(0, 1, percent, chance))
+        yield "choices", title, plots.dots(title, models, rows, plots.rates(chance))
     yield from _loss_chart(results)
-    if rows := [Row(f"{match.one}", [match.win]) for match in results.matches if match.win]:
+    if rows := [Row(_pair(results, match), [match.win]) for match in results.matches if match.win]:
         title = "Wins before the judge, ties as half"
-        yield "matches", title, plots.dots(title, ["win rate"], rows, Scale(0, 1, percent, 0.5))
+        yield "matches", title, plots.dots(title, ["win rate"], rows, plots.rates(0.5))
+
+
+def _pair(results: Results, match: Match) -> str:
+    """Who is compared; with whom goes without saying where that is always the same."""
+    several = len({other.other for other in results.matches}) > 1
+    return f"{match.one} – {match.other}" if several else match.one
 
 
 def _loss_chart(results: Results) -> Iterator[tuple[str, str, str]]:
@@ -180,8 +186,8 @@ def _environment(*, autoescape: bool) -> Environment:
         "rate": _interval(percent),
         "nats": _interval(lambda value: f"{value:.3f}"),
         "one": _interval(lambda value: f"{value:.1f}"),
-        "points": _interval(lambda value: f"{100 * value:+.0f}"),
-        "signed": _interval(lambda value: f"{value:+.3f}"),
+        "points": _interval(lambda value: f"{100 * value:+.0f}".replace("-", "−")),
+        "signed": _interval(lambda value: f"{value:+.3f}".replace("-", "−")),
         "fenced": fenced,
         "cell": cell,
     }

@@ -82,17 +82,23 @@ def _broken_values(rules: Rules, text: str) -> Iterator[str]:
 def _broken_words(rules: Rules, text: str) -> Iterator[str]:
     for pattern in rules.says or ():
         if not says(pattern, text):
-            yield f"it does not say '{pattern}'"
+            yield f"it does not say {_shown(pattern)}"
     if rules.says_any and not any(says(pattern, text) for pattern in rules.says_any):
-        yield f"it says none of {', '.join(map(repr, rules.says_any))}"
+        yield f"it says none of {', '.join(map(_shown, rules.says_any))}"
     for pattern in rules.never_says or ():
         if says(pattern, text):
-            yield f"it says '{pattern}'"
+            yield f"it says {_shown(pattern)}"
     for pattern in rules.matches or ():
         if not re.search(pattern, text, re.IGNORECASE | re.MULTILINE):
-            yield f"nothing matches '{pattern}'"
+            yield f"nothing matches {_shown(pattern)}"
     if rules.refuses is not None and bool(_REFUSALS.search(text)) != rules.refuses:
         yield "it does not decline" if rules.refuses else "it declines"
+
+
+def _shown(pattern: str) -> str:
+    """A pattern for people: without what only a machine needs."""
+    plain_pattern = pattern.replace(r"\b", "").replace("(?:", "(")
+    return f"'{plain_pattern}'"
 
 
 def _broken_form(rules: Rules, text: str) -> Iterator[str]:
