@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +77,7 @@ class Given:
             concurrency=self.concurrency,
             timeout=self.timeout,
             runner=self.runner,
+            api_key=self.api_key,
         )
 
     def _held_out(self) -> Path | None:
@@ -106,8 +106,6 @@ class Given:
 async def run(given: Given) -> int:
     """Evaluate; returns the exit code."""
     err, out = Console(stderr=True, highlight=False), Console(highlight=False)
-    # Other runners read it there.
-    os.environ.setdefault("OPENAI_API_KEY", given.api_key)
     try:
         options = given.options()
         check_runner(options)

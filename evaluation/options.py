@@ -21,6 +21,7 @@ class Options:
             left out where an endpoint cannot score.
         judge: The model that compares answers; None for none.
         judge_url: Where it is, if not among the others.
+        api_key: For other runners; `Endpoint` has its own.
         all_pairs: Whether every two models are compared, and not each with the baseline alone.
     """
 
@@ -40,6 +41,7 @@ class Options:
     concurrency: int = 4
     timeout: float = 600.0
     runner: str = "own"
+    api_key: str = field(default="none", repr=False)
 
     def __post_init__(self) -> None:
         if not self.models:

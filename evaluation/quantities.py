@@ -25,7 +25,7 @@ _NUMBER = re.compile(
     r"(?:\s?/\s?(?P<below>\d{1,300}))?"
     rf"|(?P<tens>{_TENS})[- ](?P<ones>{_ONES})\b"
     rf"|\b(?P<word>{'|'.join(_WORDS)})\b"
-    rf"|(?P<chinese>负?{_CHINESE}+(?:点[零〇一二三四五六七八九]+)?)",
+    rf"|(?P<chinese>负?{_CHINESE}{{1,30}}(?:点[零〇一二三四五六七八九]{{1,30}})?)",
     re.IGNORECASE | re.ASCII,
 )
 # What comes right before the number that is meant as the answer; the last such place counts.

@@ -7,7 +7,6 @@ one report is made of whatever asked.
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from typing import Final
 
@@ -42,7 +41,6 @@ async def run_with(
     options: Options, tasks: Sequence[Task], store: Store, progress: Progress
 ) -> None:
     """Have another program ask whatever has no answer yet."""
-    os.environ.setdefault("OPENAI_API_KEY", "none")
     if options.runner == "lm-eval":
         from evaluation.runners.lm_eval_runner import ask
     else:

@@ -38,7 +38,7 @@ async def ask(options: Options, tasks: Sequence[Task], store: Store, progress: P
         asked = get_model(
             f"openai-api/corral/{model}",
             base_url=options.base_url,
-            api_key=os.environ["OPENAI_API_KEY"],
+            api_key=options.api_key,
             memoize=False,
         )
         logs = await eval_async(

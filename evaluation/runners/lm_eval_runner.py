@@ -101,6 +101,7 @@ def _evaluate(options: Options, model: str, wanted: list[Group], folder: str) ->
             "seed": options.asking.seeds[0],
             "timeout": int(options.timeout),
             "tokenized_requests": False,
+            "auth_token": options.api_key,
         },
         tasks=[group.name for group in wanted],
         task_manager=TaskManager(include_path=folder, include_defaults=False),

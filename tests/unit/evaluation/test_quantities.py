@@ -62,3 +62,4 @@ def test_chinese_numerals(text: str, number: Fraction | int) -> None:
 def test_a_number_without_end_is_read_in_time() -> None:
     assert final_number("9" * 100_000) is not None
     assert final_number("1," * 50_000 + "x") == 1
+    assert final_number("亿" * 10_000) is not None

@@ -43,7 +43,7 @@ GOOD = {
         "no-letter": "The sea breathes in and out all night.",
         "apology": "Dear Ms. Okafor,\nyour parcel comes three days late, for which we are very "
         "sorry. The shipping is on us.\nKind regards",
-        "story-start": "He opened the door. A girl stood there with a lamp. She said nothing at all.",
+        "story-start": "He opened the door. A girl stood there with a lamp. She said not a word.",
         "instructions": "1. Put stones into the pot.\n2. Add soil and the plant.\n3. Water it.",
         "dialogue": "Cat: Do you like rain?\nUmbrella: It is my living.",
     },
