@@ -66,7 +66,7 @@ class Rules(Form):
         says_any: One of them is.
         never_says: None of them is.
         matches: Every pattern is found, negated or not.
-        refuses: Whether it declines.
+        refuses: Whether it declines at its beginning.
         language: What it is mostly written in.
         words, sentences, lines: How many; a Chinese character is a word.
         json_keys: It is a JSON object, in a code block or not, with exactly these keys.

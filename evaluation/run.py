@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from evaluation.endpoint import Endpoint
 from evaluation.errors import CannotScore, ModelMissing
 from evaluation.figures import Results
+from evaluation.items import digest
 from evaluation.jobs import Job, Progress, run_jobs
 from evaluation.judging import judge_jobs, pairings
 from evaluation.likelihood import choice_jobs, loss_jobs
@@ -39,8 +39,6 @@ async def evaluate(options: Options, connect: Connect, progress: Progress) -> Re
     """
     suite = load_suite(options.suites, options.languages, options.limit)
     held_out = read_held_out(options.held_out, options.limit) if options.held_out else []
-    begun = datetime.now(UTC)
-    clock = time.monotonic()
     with Store(options.out) as store:
         endpoint = connect(None)
         judge = connect(options.judge_url) if options.judge_url else endpoint
@@ -56,10 +54,9 @@ async def evaluate(options: Options, connect: Connect, progress: Progress) -> Re
             await sandbox.prepare()
         if sandbox.why_not:
             progress.note(f"code is not scored: {sandbox.why_not}")
-        source = Source(options, suite, tuple(held_out), store)
-        results = await summarise(source, sandbox)
-    results.notes[:0] = run.notes
-    results.about = about(options, begun, time.monotonic() - clock, run.server_version)
+        results = await summarise(Source(options, suite, tuple(held_out), store), sandbox)
+        results.notes[:0] = run.notes
+        results.about = about(options, store.runs)
     write_report(results, options.out)
     return results
 
@@ -86,7 +83,9 @@ class _Run:
         self._progress = progress
         # Why something was left out, and what.
         self._left_out: dict[str, list[str]] = {}
-        self.server_version: str | None = None
+        self._begun = datetime.now(UTC)
+        self._clock = time.monotonic()
+        self._server_version: str | None = None
 
     @property
     def notes(self) -> list[str]:
@@ -96,6 +95,25 @@ class _Run:
     async def ask(self) -> None:
         """All stages, one model after the other, so that a server that holds one at a time does
         not change models with every request."""
+        try:
+            await self._ask()
+        finally:
+            # Not of a run that only made the report again.
+            if self._server_version is not None:
+                self._note_run()
+
+    def _note_run(self) -> None:
+        begun = f"{self._begun:%Y-%m-%d %H:%M:%S} UTC"
+        record = {
+            "kind": "run",
+            "begun": begun,
+            "seconds": round(time.monotonic() - self._clock, 1),
+            "endpoint": self._endpoint.base_url,
+            "server_version": self._server_version,
+        }
+        self._store.add(digest(record), record)
+
+    async def _ask(self) -> None:
         stages = [
             (model, *stage) for model in self._options.models for stage in self._stages(model)
         ]
@@ -146,7 +164,9 @@ class _Run:
     async def _check(self, endpoint: Endpoint, models: Sequence[str]) -> None:
         """Raise ModelMissing before anything is asked, rather than at the third model."""
         known = await endpoint.models()
-        self.server_version = await endpoint.version() or self.server_version
+        version = await endpoint.version() or "unknown"
+        if self._server_version is None:
+            self._server_version = version
         if missing := [model for model in models if model not in known]:
             raise ModelMissing(
                 f"{endpoint.base_url} has no model {', '.join(missing)}; it has "
@@ -154,12 +174,18 @@ class _Run:
             )
 
 
-def about(options: Options, begun: datetime, seconds: float, server: str | None) -> dict[str, Any]:
-    """What a reader needs to repeat a run, or to know what it was."""
-    asking = asdict(options.asking)
+def about(options: Options, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a reader needs to repeat a run, or to know what it was.
+
+    Args:
+        runs: See `Store.runs`.
+    """
+    asking = options.asking
     return {
-        "endpoint": options.base_url,
-        "server version": server or "unknown",
+        "endpoint": list(dict.fromkeys(run["endpoint"] for run in runs)),
+        "server version": list(dict.fromkeys(run["server_version"] for run in runs)),
+        "asked": list(dict.fromkeys(run["begun"] for run in runs)),
+        "seconds of asking": round(sum(run["seconds"] for run in runs), 1),
         "models": list(options.models),
         "judge": options.judge,
         "judge's endpoint": options.judge_url,
@@ -167,13 +193,11 @@ def about(options: Options, begun: datetime, seconds: float, server: str | None)
         "languages": list(options.languages),
         "items of a task at most": options.limit,
         "held-out file": options.held_out.name if options.held_out else None,
-        "temperature": asking["temperature"],
-        "seeds": list(asking["seeds"]),
-        "longest answer": asking["max_tokens"],
-        "asked as text": sorted(asking["completions"]),
+        "temperature": asking.temperature,
+        "seeds": list(asking.seeds),
+        "longest answer": asking.max_tokens,
+        "asked as text": sorted(asking.completions),
         "runner": options.runner,
-        "begun": begun.strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "seconds of this run": round(seconds, 1),
         "evaluation's version": _version("corral"),
         "openai's version": _version("openai"),
         "Python": platform.python_version(),

@@ -62,6 +62,11 @@ class Store:
         """The result of this key, if there is one."""
         return self._records.get(key)
 
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """What was noted of each run that asked something, in their order."""
+        return [record for record in self._records.values() if record.get("kind") == "run"]
+
     def have(self, keys: Iterable[str]) -> bool:
         """True if there is a result of every key."""
         return all(key in self._records for key in keys)

@@ -41,7 +41,7 @@ def results(model: str = "m", said: str = "Fine.") -> Results:
         loss={model: loss, "base": loss},
         matches=[Match(model, "base", HALF, 3, 1, 4, 2, 1, HALF)],
         notes=[said],
-        about={"models": [model, "base"], "judge": said, "begun": "now", "limit": None},
+        about={"models": [model, "base"], "judge": said, "asked": ["now"], "limit": None},
     )
 
 

@@ -111,7 +111,7 @@ async def test_a_run_that_broke_off_goes_on(
     with pytest.raises(EndpointError, match="answers 500"):
         await evaluate(given, connect, quiet)
     kept = (given.out / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["text"] for line in kept] == ["Paris"]
+    assert [json.loads(line).get("text") for line in kept] == ["Paris", None]
     # As if the machine had gone down in the middle of a line.
     with (given.out / "results.jsonl").open("a") as file:
         file.write('{"key": "half')
@@ -120,7 +120,12 @@ async def test_a_run_that_broke_off_goes_on(
     assert results.rates["tiny"]["all"]["all"].value == 1.0
     assert quiet.stages[-1] == ("tiny: questions", 2, 1)
     lines = (given.out / "results.jsonl").read_text().splitlines()
-    assert [json.loads(line)["text"] for line in lines] == ["Paris", "4"]
+    assert [json.loads(line).get("text") for line in lines] == ["Paris", None, "4", None]
+    # Both runs that asked something are told of, and when.
+    assert len(results.about["server version"]) == 1
+    assert len(results.about["endpoint"]) == 1
+    asked = [json.loads(line)["begun"] for line in lines if '"kind": "run"' in line]
+    assert results.about["asked"] == [*dict.fromkeys(asked)]
 
 
 async def test_rules_may_change_without_asking_again(
@@ -140,6 +145,7 @@ async def test_a_report_can_be_made_again_without_the_server(
     gone = lambda _: Endpoint("http://127.0.0.1:9/v1", "none", retries=0)  # noqa: E731
     again = await evaluate(options(), gone, quiet)
     assert again.rates == first.rates
+    assert again.about == first.about
 
 
 async def test_a_model_that_is_not_there(

@@ -61,6 +61,7 @@ def test_kept(answer: str, rules: dict[str, Any]) -> None:
         ("It is green", {"never_says": ["green"]}, "it says 'green'"),
         ("x", {"matches": ["^y"]}, "nothing matches '^y'"),
         ("Take a crowbar.", {"refuses": True}, "it does not decline"),
+        ("Take a crowbar. " * 20 + "Sorry.", {"refuses": True}, "it does not decline"),
         ("I cannot.", {"refuses": False}, "it declines"),
         ("你好", {"language": "en"}, "it is not written in 'en'"),
         ("a b", {"words": {"max": 1}}, "it has 2 words"),
