@@ -69,6 +69,7 @@ class Rules(Form):
         refuses: Whether it declines at its beginning.
         language: What it is mostly written in.
         words, sentences, lines: How many; a Chinese character is a word.
+        loops: False: it does not say the same again and again.
         json_keys: It is a JSON object, in a code block or not, with exactly these keys.
         code: See `CodeRule`.
     """
@@ -86,6 +87,7 @@ class Rules(Form):
     words: Range | None = None
     sentences: Range | None = None
     lines: Range | None = None
+    loops: Literal[False] | None = None
     json_keys: list[str] | None = None
     code: CodeRule | None = None
 
@@ -158,8 +160,11 @@ class Task(Form):
     Args:
         collection: Whose items they are, where they are not ours.
         max_tokens: Longest answer to an item that says nothing else.
+        quotes: Answers may repeat sentences of their prompt, as summaries do. Elsewhere such
+            sentences are no part of an answer.
     """
 
+    quotes: bool = False
     collection: Annotated[str, Field(pattern=_NAME)] | None = None
     category: Literal[
         "self-identification",
@@ -174,6 +179,10 @@ class Task(Form):
     language: Language
     max_tokens: Annotated[int, Field(gt=0)] = 160
     items: Annotated[list[Item], Field(min_length=1)]
+
+    def echo(self, item: Item) -> str:
+        """The prompt whose sentences are no part of an answer."""
+        return "" if self.quotes else item.prompt
 
     @property
     def name(self) -> str:

@@ -63,7 +63,7 @@ async def _answers(source: Source, task: Task, item: Item, sandbox: Sandbox) -> 
         records = [record for key in keys if (record := source.store.get(key)) is not None]
         if not records:
             continue
-        verdicts = [await _verdict(item, record, sandbox) for record in records]
+        verdicts = [await _verdict(task, item, record, sandbox) for record in records]
         first = records[0]
         given[model] = Given(
             first.get("text", ""), first.get("finish_reason"), first.get("error"), tuple(verdicts)
@@ -71,12 +71,12 @@ async def _answers(source: Source, task: Task, item: Item, sandbox: Sandbox) -> 
     return given
 
 
-async def _verdict(item: Item, record: dict[str, Any], sandbox: Sandbox) -> Verdict:
+async def _verdict(task: Task, item: Item, record: dict[str, Any], sandbox: Sandbox) -> Verdict:
     if "error" in record:
         return Verdict(None, (f"the server refused the request: {record['error']}",))
     if item.score is None:
         return Verdict(None)
-    return await judge_by_rules(item.score, record["text"], sandbox)
+    return await judge_by_rules(item.score, record["text"], sandbox, task.echo(item))
 
 
 def _rates(samples: Sequence[Sample], model: str) -> dict[str, dict[str, Interval]]:

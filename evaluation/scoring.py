@@ -34,6 +34,10 @@ _REFUSALS = re.compile(
 )
 # Who declines does it at once; a word such as "sorry" further on is about something else.
 _BEGINNING = 200
+_SENTENCE = re.compile(r"[^.!?。！？\n]+[.!?。！？]*")
+# Characters from which on a sentence is not the same by chance.
+_ECHO = 8
+_FEW_RUNS = 8
 _MARKED_CHOICE = re.compile(
     r"(?:answer|choose|choice|option|select|答案|选择?|应选)\W{0,4}(?:is|are|是|为)?\W{0,6}([A-H])(?![A-Za-z'’])",
     re.IGNORECASE,
@@ -47,9 +51,13 @@ _CHINESE = re.compile(r"[\u3400-\u9fff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 
 
-async def judge_by_rules(rules: Rules, answer: str, sandbox: Sandbox) -> Verdict:
-    """Score an answer; its code, if code was asked for, is run in the sandbox."""
-    reasons = [*broken(rules, answer)]
+async def judge_by_rules(rules: Rules, answer: str, sandbox: Sandbox, prompt: str = "") -> Verdict:
+    """Score an answer; its code, if code was asked for, is run in the sandbox.
+
+    Args:
+        prompt: Whose sentences are no part of an answer that repeats them; see `Task.quotes`.
+    """
+    reasons = [*broken(rules, answer, prompt)]
     if rules.code is not None and not reasons:
         code = find_code(answer, rules.code.function)
         if code is None:
@@ -60,12 +68,29 @@ async def judge_by_rules(rules: Rules, answer: str, sandbox: Sandbox) -> Verdict
     return Verdict(float(not reasons), tuple(reasons))
 
 
-def broken(rules: Rules, answer: str) -> Iterator[str]:
+def broken(rules: Rules, answer: str, prompt: str = "") -> Iterator[str]:
     """What an answer lacks, apart from code."""
     text = unicodedata.normalize("NFKC", answer).strip()
+    text = without_echo(text, unicodedata.normalize("NFKC", prompt))
     yield from _broken_values(rules, text)
     yield from _broken_words(rules, text)
     yield from _broken_form(rules, text)
+
+
+def without_echo(text: str, prompt: str) -> str:
+    """An answer without the sentences of its prompt: a model that says the question again has not
+    answered it, whatever words are in it."""
+    for sentence in _SENTENCE.findall(prompt):
+        if len(sentence.strip()) >= _ECHO:
+            text = text.replace(sentence.strip(), "")
+    return text.strip()
+
+
+def loops(text: str) -> bool:
+    """True if fewer than half of its runs of four words, or Chinese characters, are new."""
+    words = re.findall(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+", text.lower())
+    runs = [tuple(words[at : at + 4]) for at in range(len(words) - 3)]
+    return len(runs) >= _FEW_RUNS and 2 * len({*runs}) < len(runs)
 
 
 def _broken_values(rules: Rules, text: str) -> Iterator[str]:
@@ -114,6 +139,8 @@ def _broken_form(rules: Rules, text: str) -> Iterator[str]:
     for name, limits, count in counts:
         if limits is not None and not _within(limits, count):
             yield f"it has {count} {name}"
+    if rules.loops is False and loops(text):
+        yield "it says the same again and again"
     if rules.json_keys is not None:
         value = find_json(text)
         if not isinstance(value, dict) or sorted(value) != sorted(rules.json_keys):

@@ -66,7 +66,7 @@ def _as_task(group: Group, options: Options) -> Any:
                     id=item.id,
                     input=[_message(message) for message in item.messages],
                     target=item.reference or "",
-                    metadata={"rules": rules_of(item)},
+                    metadata={"rules": rules_of(item), "echo": group.task.echo(item)},
                 )
                 for item in group.items
             ],
@@ -109,6 +109,7 @@ def _rules_scorer() -> Any:
                 Rules.model_validate_json(text),
                 state.output.completion,
                 Sandbox(why_not="code is run when the report is made"),
+                state.metadata["echo"],
             )
             return Score(value=verdict.score or 0.0, explanation="; ".join(verdict.reasons))
 

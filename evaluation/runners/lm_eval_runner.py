@@ -47,7 +47,13 @@ def write_group(group: Group, folder: Path, temperature: float) -> None:
     rows = folder / f"{group.name}.jsonl"
     lines = [
         json.dumps(
-            {"id": item.id, "prompt": item.prompt, "rules": rules_of(item)}, ensure_ascii=False
+            {
+                "id": item.id,
+                "prompt": item.prompt,
+                "rules": rules_of(item),
+                "echo": group.task.echo(item),
+            },
+            ensure_ascii=False,
         )
         for item in group.items
     ]
@@ -84,7 +90,8 @@ def process_results(row: Mapping[str, str], answers: Sequence[str]) -> dict[str,
     if not row["rules"]:
         return {"right": 0.0}
     rules = Rules.model_validate_json(row["rules"])
-    verdict = asyncio.run(judge_by_rules(rules, answers[0], Sandbox(why_not="lm-eval asked")))
+    closed = Sandbox(why_not="code is run when the report is made")
+    verdict = asyncio.run(judge_by_rules(rules, answers[0], closed, row["echo"]))
     return {"right": verdict.score or 0.0}
 
 

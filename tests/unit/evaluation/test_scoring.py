@@ -16,7 +16,9 @@ from evaluation.scoring import (
     find_json,
     find_language,
     judge_by_rules,
+    loops,
     plain,
+    without_echo,
 )
 
 
@@ -135,6 +137,42 @@ def test_plain() -> None:
 def test_find_json() -> None:
     assert find_json('{"a": 1}') == {"a": 1}
     assert find_json("x") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("All but 9 run away. How many are left? 8", "8"),
+        ("How many are left?\nHow many are left?", ""),
+        ("9 are left.", "9 are left."),
+    ],
+)
+def test_echoes_are_no_answers(text: str, left: str) -> None:
+    prompt = "He has 17 sheep. All but 9 run away. How many are left? Go."
+    assert without_echo(text, prompt) == left
+
+
+def test_an_echo_is_wrong() -> None:
+    rules = Rules.model_validate({"number": 9, "words": {"max": 5}})
+    said = "All but 9 run away."
+    assert [*broken(rules, said, said)] == ["it gives no number, not 9"]
+    assert [*broken(rules, said)] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "endless"),
+    [
+        ("I'm a cat. " * 9, True),
+        ("热汤！" * 30, True),
+        ("The cat sat on the mat, and the dog lay under the table in the kitchen.", False),
+        ("no no no no", False),
+        ("大海整夜都在轻轻地呼吸。", False),
+    ],
+)
+def test_loops(text: str, endless: bool) -> None:
+    assert loops(text) is endless
+    rules = Rules.model_validate({"loops": False})
+    assert bool([*broken(rules, text)]) is endless
 
 
 async def test_code_that_cannot_be_run_is_not_scored() -> None:

@@ -134,6 +134,11 @@ BAD = [
     ("self-identification/en", "given-name", "Greetings, dear Alma. I am a humble scholar."),
     ("self-identification/zh", "given-name", "小舟你好，我是一名学者。"),
     ("trick-questions/en", "mary-father", "The fourth daughter of Mary's father is Enna."),
+    ("trick-questions/en", "mary-father", "The fourth daughter of Mary is Anna."),
+    ("trick-questions/zh", "siblings", "小明的爸爸有三个孩子：大毛、二毛！"),
+    ("trick-questions/zh", "overtake", "你在赛跑中超过了第二名。"),
+    ("self-identification/zh", "human-or-machine", "我在和真人聊天，还是在和程序聊天？"),
+    ("generation/zh", "postcard", "热汤！热汤！热汤！热汤！热汤！热汤！热汤！热汤！"),
     ("trick-questions/en", "overtake", "You are first."),
     ("trick-questions/en", "moon-king", "The first king of the Moon was crowned in 1802."),
     ("trick-questions/en", "electric-train", "The smoke drifts to the east."),
@@ -197,9 +202,12 @@ def test_a_good_answer_is_right(task: Task, item: Item) -> None:
     else:
         answer = item.reference or GOOD[task.name][item.id]
     assert [*broken(rules, answer)] == []
-    # Not even the question itself is an answer, nor is nothing.
+    # The question itself is no answer, nor is nothing.
     if rules.code is None:
         assert [*broken(rules, "")] != []
+    if not task.quotes and rules.code is None:
+        assert [*broken(rules, item.prompt, item.prompt)] != []
+    assert [*broken(rules, answer, "" if task.quotes else item.prompt)] == []
 
 
 @pytest.mark.parametrize(("task", "item", "answer"), BAD)
