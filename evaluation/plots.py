@@ -157,7 +157,7 @@ def _legend(series: Sequence[str]) -> list[tuple[int, float, str]]:
     places = []
     line, x = 0, 12.0
     for name in series:
-        width = 30 + _CHARACTER * len(name)
+        width = 36 + _CHARACTER * len(name)
         if x > 12 and x + width > _WIDTH:
             line, x = line + 1, 12.0
         places.append((line, x, name))
