@@ -188,6 +188,7 @@ def _environment(*, autoescape: bool) -> Environment:
         "one": _interval(lambda value: f"{value:.1f}"),
         "points": _interval(lambda value: f"{100 * value:+.0f}".replace("-", "−")),
         "signed": _interval(lambda value: f"{value:+.3f}".replace("-", "−")),
+        "p": _p,
         "fenced": fenced,
         "cell": cell,
     }
@@ -201,6 +202,12 @@ def _interval(show: Callable[[float], str]) -> Callable[[Interval | None], str]:
         return f"{show(interval.value)} ({show(interval.low)} to {show(interval.high)})"
 
     return text
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def fenced(text: str) -> str:

@@ -133,5 +133,15 @@ def test_fences_are_longer_than_those_inside(text: str, fence: str) -> None:
     assert fenced(text) == f"{fence}text\n{text}\n{fence}"
 
 
+@pytest.mark.parametrize(
+    ("p", "shown"), [(None, "–"), (0.0004, "&lt; 0.001"), (0.001, "0.001"), (1.0, "1.000")]
+)
+def test_small_ps_are_not_nothing(p: float | None, shown: str, tmp_path: Path) -> None:
+    given = results()
+    given.differences = {"m": {"code": Difference(HALF, p), "all": Difference(HALF, p)}}
+    write_report(given, tmp_path)
+    assert (tmp_path / "report.html").read_text("utf-8").count(f"<td>{shown}</td>") >= 2
+
+
 def test_cells_are_one_line_of_text() -> None:
     assert cell("a|b\n# <i>*c*") == r"a\|b \# \<i\>\*c\*"
