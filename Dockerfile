@@ -31,6 +31,7 @@ FROM build AS build-cpu
 RUN python3 -m scripts.install --build cpu --venv /opt/corral --no-project
 COPY pyproject.toml setup.py model_registry.yaml ./
 COPY server server
+COPY evaluation evaluation
 COPY --from=web /src/server/web/static /src/server/web/static
 RUN /opt/corral/bin/python -m pip install --no-deps --no-build-isolation .
 
@@ -38,6 +39,7 @@ FROM build AS build-cuda
 RUN python3 -m scripts.install --build gpu --venv /opt/corral --no-project
 COPY pyproject.toml setup.py model_registry.yaml ./
 COPY server server
+COPY evaluation evaluation
 COPY --from=web /src/server/web/static /src/server/web/static
 RUN /opt/corral/bin/python -m pip install --no-deps --no-build-isolation .
 

@@ -94,6 +94,18 @@ run() {
         try lm-eval 'lm-eval[api]==0.4.13 transformers==5.19.0 --no-binary=sqlitedict,rouge-score,word2number' \
             python tests/clients/lm_eval/try_lm_eval.py
         ;;
+    eval-lm-eval)
+        limit=600
+        try eval-lm-eval "lm-eval[api]==0.4.13 openai==3.54.0 pydantic jinja2 typer --no-binary=sqlitedict,rouge-score,word2number" \
+            python -m evaluation --runner lm-eval --models "$MODEL" --suite mathematics,knowledge --limit 2 \
+            --base-url "$OPENAI_BASE_URL" --out "$(mktemp -d)"
+        ;;
+    eval-inspect)
+        limit=600
+        try eval-inspect 'inspect-ai==0.3.285 openai==3.54.0 pydantic jinja2 typer' \
+            python -m evaluation --runner inspect --models "$MODEL" --suite mathematics,knowledge --limit 2 \
+            --base-url "$OPENAI_BASE_URL" --out "$(mktemp -d)"
+        ;;
     vllm-bench)
         limit=600
         report vllm-bench "in the server's environment" "$SERVER_PYTHON" tests/clients/try_vllm_bench.py
@@ -124,7 +136,7 @@ run() {
 }
 
 [ $# -gt 0 ] || set -- langchain langchain-standard litellm instructor pydantic-ai llama-index llm aider \
-    lm-eval vllm-bench continue cline
+    lm-eval eval-lm-eval eval-inspect vllm-bench continue cline
 for client in "$@"; do
     run "$client"
 done

@@ -11,15 +11,15 @@ from typing import Annotated, Any
 
 import typer
 from rich.text import Text
-from typer.core import TyperGroup
 
 from server import __version__, cli_running
+from server.cli_extensions import ExtensibleGroup
 from server.console import board, err, out
 from server.errors import CorralError, InvalidRequest, ModelNotFound, RegistryError
 from server.settings import SettingsError, read_settings
 
 
-class _Corral(TyperGroup):
+class _Corral(ExtensibleGroup):
     """Says what went wrong in plain words, whichever command it was."""
 
     def invoke(self, ctx: Any) -> Any:

@@ -2,8 +2,8 @@
 
 A block's info string says what it is, and so how it is tested: ``sh`` is run against the server,
 ``sh make`` is what make would run, ``sh docker`` is only parsed, ``python`` is run, ``yaml`` is
-loaded as a registry, ``text`` is a drawing, or a file
-of another program.
+loaded as a registry, ``yaml task`` as a task file of the evaluation, ``text`` is a drawing, or a
+file of another program.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ DOCUMENTS = [
     ROOT / "CHANGELOG.md",
     ROOT / "docs" / "architecture.md",
     ROOT / "docs" / "clients.md",
+    ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "operations.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
-KINDS = {"sh", "sh make", "sh docker", "python", "yaml", "text", "mermaid"}
+KINDS = {"sh", "sh make", "sh docker", "python", "yaml", "yaml task", "text", "mermaid"}
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import typer
 
+from evaluation.cli import app as evaluation_app
+from evaluation.items import Rules
+from evaluation.loading import read_task_file
 from server.cli import app
 from server.engines.states import Status
 from server.prompts.catalog import FORMATS
@@ -40,7 +44,8 @@ def commands() -> list[str]:
     for name, command in getattr(root, "commands").items():  # noqa: B009 - click's groups are untyped
         children = getattr(command, "commands", {})
         found += [f"corral {name} {child}" for child in children] or [f"corral {name}"]
-    return found
+    brought = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    return [*found, *(f"corral {name}" for name in brought["corral.commands"])]
 
 
 @pytest.mark.parametrize("block", find_blocks(), ids=where)
@@ -53,6 +58,24 @@ def test_registries_load(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "model_registry.yaml"
     path.write_text(block.code, encoding="utf-8")
     assert load_registry(path, known_templates=FORMATS).models
+
+
+@pytest.mark.parametrize("block", of_kind("yaml task"), ids=where)
+def test_task_files_load(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(block.code, encoding="utf-8")
+    assert read_task_file(path).items
+
+
+def test_the_evaluations_flags_and_rules_are_in_its_tables() -> None:
+    document = (ROOT / "docs" / "evaluation.md").read_text("utf-8")
+    shown = {*re.findall(r"`(--[a-z-]+)", document)}
+    parameters = typer.main.get_command(evaluation_app).params
+    flags = {name for parameter in parameters for name in parameter.opts}
+    assert shown <= flags
+    assert flags - shown == {"--judge-api-key", "--out"}
+    rows = re.findall(r"^\| (`[a-z_]+`(?:, `[a-z_]+`)*) \|", document, re.MULTILINE)
+    assert [name for row in rows for name in re.findall(r"[a-z_]+", row)] == [*Rules.model_fields]
 
 
 def test_the_drawing_and_the_table_have_every_state() -> None:
@@ -112,7 +135,11 @@ def test_variables_that_are_named_exist(document: str) -> None:
 
 
 def test_functions_that_the_architecture_names_exist() -> None:
-    source = "\n".join(path.read_text("utf-8") for path in (ROOT / "server").rglob("*.py"))
+    source = "\n".join(
+        path.read_text("utf-8")
+        for folder in ("server", "evaluation")
+        for path in (ROOT / folder).rglob("*.py")
+    )
     names = {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", ARCHITECTURE)}
     code = {name for name in names if name[0].isalpha() and ("_" in name or name[0].isupper())}
     missing = {name for name in code if not re.search(rf"\b{name}\b", source)}

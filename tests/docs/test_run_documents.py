@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,6 +38,14 @@ def bin_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = folder / "corral"
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m server.cli "$@"\n')
     command.chmod(0o755)
+    # What pip writes down of entry points, for commands of packages beside the server.
+    metadata = folder / "corral-0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: corral\nVersion: 0\n")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    points = project["entry-points"]["corral.commands"]
+    lines = [f"{name} = {place}" for name, place in points.items()]
+    (metadata / "entry_points.txt").write_text("\n".join(["[corral.commands]", *lines]))
     return folder
 
 
@@ -58,6 +67,7 @@ def _run(command: list[str], text: str | None, server: Server, bin_dir: Path) ->
         env=clean_environment()
         | {
             "PATH": f"{bin_dir}:{os.environ['PATH']}",
+            "PYTHONPATH": os.pathsep.join((str(bin_dir), os.environ.get("PYTHONPATH", ""))),
             "CORRAL_PORT": "0",  # for `corral doctor`, which looks whether the port is free
             "CORRAL_URL": server.url,
             "OPENAI_BASE_URL": f"{server.url}/v1",
@@ -118,7 +128,7 @@ def test_curl_clients(path: Path, run: Run) -> None:
 
 def test_every_endpoint_is_in_the_readme(server: Server) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    table = re.findall(r"^\| `([A-Z]+) (/\S+)` \|", readme, re.MULTILINE)
+    table = re.findall(r"^\| `([A-Z]+) (/\S*)` \|", readme, re.MULTILINE)
     shown = {(method, path.replace("{model}", "{model:path}")) for method, path in table}
     paths = httpx.get(server.url + "/openapi.json").json()["paths"]
     served = {(method.upper(), path) for path in paths for method in paths[path]}

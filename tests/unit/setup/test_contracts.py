@@ -39,13 +39,17 @@ ALLOWED = {
 pytestmark = pytest.mark.skipif(not find_spec("importlinter"), reason="needs import-linter")
 
 
-def lint(folder: Path, **changed: str) -> subprocess.CompletedProcess[str]:
+def lint(
+    folder: Path, evaluation: str = "import openai", **changed: str
+) -> subprocess.CompletedProcess[str]:
     """Run the contracts over the server above, with some modules' text replaced."""
     modules = ALLOWED | {name.replace("__", "."): text for name, text in changed.items()}
     for name, text in modules.items():
         path = folder / "server" / (name.replace(".", "/") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
+    (folder / "evaluation").mkdir()
+    (folder / "evaluation" / "__init__.py").write_text(evaluation + "\n")
     (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command"
     command = [sys.executable, "-c", f"{code}; lint_imports_command()", "--no-cache"]
@@ -89,3 +93,10 @@ def test_what_the_design_forbids_fails(
     assert done.returncode != 0
     broken = [line for line in done.stdout.splitlines() if " BROKEN" in line]
     assert any(contract in line for line in broken), done.stdout
+
+
+@pytest.mark.parametrize("text", ["import server.errors", "import training", "import vllm"])
+def test_the_evaluation_knows_endpoints_alone(text: str, tmp_path: Path) -> None:
+    done = lint(tmp_path, evaluation=text)
+    assert done.returncode != 0
+    assert "The evaluation knows endpoints, not the server BROKEN" in done.stdout

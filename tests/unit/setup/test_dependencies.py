@@ -28,9 +28,13 @@ BROUGHT_ALONG = {
 NAMES = {"pyyaml": "yaml"}
 
 
-def imported() -> Iterator[str]:
-    """Every top-level module that is imported anywhere under server/."""
-    for path in (ROOT / "server").rglob("*.py"):
+# Asked for where they are installed, and named where they are not.
+OPTIONAL = {"inspect_ai", "lm_eval"}
+
+
+def imported(package: str = "server") -> Iterator[str]:
+    """Every top-level module that is imported anywhere under a package of ours."""
+    for path in (ROOT / package).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import):
                 yield from (alias.name.split(".")[0] for alias in node.names)
@@ -38,8 +42,11 @@ def imported() -> Iterator[str]:
                 yield (node.module or "").split(".")[0]
 
 
-def asked() -> set[str]:
-    names = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+def asked(*extras: str) -> set[str]:
+    texts = [*PROJECT["dependencies"]]
+    for extra in extras:
+        texts += PROJECT["optional-dependencies"][extra]
+    names = {canonicalize_name(Requirement(text).name) for text in texts}
     return {NAMES.get(name, name.replace("-", "_")) for name in names}
 
 
@@ -50,3 +57,10 @@ def test_nothing_is_installed_for_nothing() -> None:
 def test_whatever_is_imported_is_asked_for() -> None:
     others = set(imported()) - sys.stdlib_module_names - {"server"}
     assert others - asked() == set(BROUGHT_ALONG)
+
+
+def test_the_evaluation_asks_for_what_it_imports() -> None:
+    others = {*imported("evaluation")} - sys.stdlib_module_names - {"evaluation"}
+    assert others - asked("eval") == {"markupsafe", *OPTIONAL}  # jinja2 brings markupsafe
+    assert asked("eval") - asked() == {"openai"}
+    assert "openai" in others

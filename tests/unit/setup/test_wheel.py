@@ -14,6 +14,7 @@ from tests.support.page import write_page
 from tests.unit.setup.support_page import has_node, write_project
 
 ROOT = Path(__file__).resolve().parents[3]
+PACKAGES = {"server", "evaluation"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,8 @@ def copy_checkout(copy: Path) -> None:
     for name in ("pyproject.toml", "setup.py"):
         shutil.copy(ROOT / name, copy)
     left_out = shutil.ignore_patterns("__pycache__", "static", ".building-*")
-    shutil.copytree(ROOT / "server", copy / "server", ignore=left_out)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, copy / package, ignore=left_out)
     registry = ROOT / "model_registry.yaml"
     (copy / registry.name).write_bytes(registry.read_bytes())
 
@@ -65,6 +67,13 @@ def test_it_carries_the_registry_beside_the_code(wheel: zipfile.ZipFile) -> None
 def test_it_carries_every_template(wheel: zipfile.ZipFile) -> None:
     templates = [path.relative_to(ROOT) for path in (ROOT / "server").rglob("*.jinja")]
     assert {str(path) for path in templates} <= set(wheel.namelist())
+
+
+def test_it_carries_the_evaluations_files(wheel: zipfile.ZipFile) -> None:
+    folders = (ROOT / "evaluation" / name for name in ("tasks", "templates"))
+    files = {str(path.relative_to(ROOT)) for folder in folders for path in folder.iterdir()}
+    assert len(files) >= 20
+    assert files <= set(wheel.namelist())
 
 
 def test_it_carries_every_migration(wheel: zipfile.ZipFile) -> None:
@@ -103,11 +112,13 @@ def test_a_page_that_was_built_before_is_packed(tmp_path: Path) -> None:
     assert "server/web/static/.stamp" not in names
 
 
-def test_it_holds_the_server_alone(wheel: zipfile.ZipFile) -> None:
+def test_it_holds_what_is_ours_alone(wheel: zipfile.ZipFile) -> None:
     top = {name.split("/")[0] for name in wheel.namelist()}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"server"}
+    assert {name for name in top if not name.endswith(".dist-info")} == PACKAGES
 
 
 def test_it_has_the_command(wheel: zipfile.ZipFile) -> None:
     (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert "corral = server.cli:main" in wheel.read(entry).decode()
+    text = wheel.read(entry).decode()
+    assert "corral = server.cli:main" in text
+    assert "[corral.commands]\neval = evaluation.cli:app\n" in text
