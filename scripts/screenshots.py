@@ -111,12 +111,6 @@ def desktop(browser: Browser, url: str) -> bytes:
     return taken(page)
 
 
-def empty(browser: Browser, url: str) -> bytes:
-    page = visit(browser, url)
-    expect(page.get_by_role("heading", level=1)).to_be_visible()
-    return taken(page)
-
-
 def dark(browser: Browser, url: str) -> bytes:
     page = visit(browser, url, color_scheme="dark")
     page.get_by_role("button", name="Parameters").click()
@@ -161,7 +155,6 @@ def prompt(browser: Browser, url: str) -> bytes:
 
 PICTURES: dict[str, Callable[[Browser, str], bytes]] = {
     "desktop": desktop,
-    "empty": empty,
     "dark": dark,
     "mobile": mobile,
     "compare": compare,
