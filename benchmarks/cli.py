@@ -17,6 +17,7 @@ from benchmarks import (
     first_serve,
     herd,
     memory,
+    page,
     profile_stream,
     report,
     throughput,
@@ -73,6 +74,9 @@ MEASUREMENTS = {
         "three models with room for two; a swap beside a start of vLLM's own server",
         herd.add_options,
         herd.measure,
+    ),
+    "page": Measurement(
+        "the chat page in a browser: first load, typing, long lists", page.add_options, page.measure
     ),
     "profile-stream": Measurement(
         "where the HTTP process spends its time (prints only)",

@@ -47,6 +47,7 @@ def model_body(model: HostedModel, created: int) -> dict[str, Any]:
         "template": entry.template,
         "defaults": entry.sampling.model_dump(exclude_none=True),
         "max_model_len": model.context_length or entry.context.length,
+        "size": model.weight_bytes or None,
         "status": state.status,
         "status_detail": state.detail or None,
     }

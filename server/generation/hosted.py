@@ -85,6 +85,12 @@ class HostedModel:
         return 0 if files is None else resolve_context_length(self.entry, files.info)
 
     @property
+    def weight_bytes(self) -> int:
+        """What the weights take, without an adapter's; 0 before the files are there."""
+        files = self._weights.known
+        return 0 if files is None else files.info.weight_bytes
+
+    @property
     def vocab_size(self) -> int:
         """Token ids the model itself knows; 0 before the files are there."""
         files = self._weights.known

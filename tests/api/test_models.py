@@ -35,7 +35,7 @@ async def test_the_list(ranch: Ranch, client: httpx.AsyncClient) -> None:
     assert [model["id"] for model in body["data"]] == ["tiny", "talker", "strict", "forgetful"]
     tiny = body["data"][0]
     assert tiny.pop("created") > 1_700_000_000
-    assert tiny == TINY | {"status": "ready", "max_model_len": 2048}
+    assert tiny == TINY | {"status": "ready", "max_model_len": 2048, "size": 2048}
     for path in ("/models", "/v1/models/", "/models/"):
         assert (await client.get(path)).json()["data"][1:] == body["data"][1:]
 
@@ -46,7 +46,7 @@ async def test_one_model(name: str, ranch: Ranch, client: httpx.AsyncClient) -> 
     for prefix in ("/v1", ""):
         body = (await client.get(f"{prefix}/models/{name}")).json()
         del body["created"]
-        assert body == TINY | {"status": "ready", "max_model_len": 2048}
+        assert body == TINY | {"status": "ready", "max_model_len": 2048, "size": 2048}
 
 
 async def test_what_requests_leave_out(client: httpx.AsyncClient) -> None:

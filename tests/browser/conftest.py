@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
+from scripts import chromium
 from server.web import STATIC
 from tests.support.ranch import Ranch, listening, write_tiny_model
 from tests.support.web import why_no_page
@@ -22,7 +22,7 @@ Profiles = Callable[..., Any]
 if importlib.util.find_spec("playwright") is not None:
     from playwright.async_api import async_playwright, expect
 
-    from tests.browser.support import CHROMIUM, MODELS, Chat, chat_in
+    from tests.browser.support import MODELS, Chat, chat_in
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser, BrowserContext
@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 def missing() -> str | None:
     """Why these tests cannot run here."""
-    if not CHROMIUM:
-        return "needs Chromium: apt-get install chromium, or CHROMIUM=/its/path"
-    return why_no_page() or None
+    return chromium.MISSING if chromium.find() is None else why_no_page() or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,10 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 async def browser() -> AsyncGenerator[Browser, None]:
     expect.set_options(timeout=20_000)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox"] if os.geteuid() == 0 else [],
-        )
+        browser = await playwright.chromium.launch(**chromium.launch_options())
         yield browser
         await browser.close()
 

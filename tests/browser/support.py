@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,7 +19,6 @@ from playwright.async_api import BrowserContext, Locator, Page, Route, expect
 
 __all__ = ["Chat", "Locator", "Route", "echo", "expect", "findings", "words"]
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 # Beside two that share an engine, one of an engine of its own that is loaded when it is asked.
 MODELS: tuple[Mapping[str, Any], ...] = (

@@ -27,7 +27,7 @@ class TestOpen:
         await expect(shepherd).to_contain_text("ready")
         await expect(shepherd).to_contain_text("shepherd-raw")
         await expect(sleeper).to_contain_text("not loaded")
-        await expect(chat.page.locator(".device")).to_contain_text("ram")
+        await expect(chat.page.locator(".device")).to_contain_text("RAM")
         ranch.gate.clear()
         await sleeper.get_by_role("button", name="Load").click()
         await expect(sleeper).to_contain_text("loading")

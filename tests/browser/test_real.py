@@ -290,7 +290,7 @@ class TestAServerOfItsOwn:
             card = chat.page.locator("section.card").filter(has_text=INSTRUCT)
             await expect(card).to_contain_text("ready")
             await expect(card).to_contain_text(DIALOGUE)
-            await expect(card).to_contain_text("GB ram")
+            await expect(card).to_contain_text("GB RAM")
             await card.get_by_role("button", name="Unload").click()
             await expect(card).to_contain_text("not loaded")
             await chat.page.get_by_role("link", name="New chat", exact=True).click()

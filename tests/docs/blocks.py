@@ -18,6 +18,7 @@ DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
     ROOT / "docs" / "architecture.md",
+    ROOT / "docs" / "chat-page.md",
     ROOT / "docs" / "clients.md",
     ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "operations.md",

@@ -10,7 +10,9 @@ import { bytes, preferred, setLocale, t } from '@/i18n';
 import { en } from '@/i18n/en';
 import { zh } from '@/i18n/zh';
 import { grouped } from '@/stores/grouping';
+import { stages } from '@/stores/compare';
 import { preferences } from '@/stores/preferences';
+import { model } from './support/fake';
 
 const find = (name: string) => parameters.find((parameter) => parameter.name === name)!;
 
@@ -178,5 +180,27 @@ describe('words', () => {
   it('are in the browser’s language, if the page has it', () => {
     expect(preferred(['fr-FR', 'zh-TW', 'en'])).toBe('zh');
     expect(preferred(['de'])).toBe('en');
+  });
+});
+
+describe('comparing begins with', () => {
+  const made = (id: string, root: string, base: string | null = null) => ({ ...model, id, root, base });
+  const herd = [
+    made('chat', 'smol'),
+    made('other', 'big'),
+    made('raw', 'smol'),
+    made('alpaca', 'alpaca-files', 'raw'),
+    made('poet', 'poet-files', 'other'),
+  ];
+
+  it('the stages of the same weights, with adapters of any of them', () => {
+    expect(stages(herd, 'chat')).toEqual(['chat', 'raw', 'alpaca']);
+    expect(stages(herd, 'alpaca')).toEqual(['chat', 'raw', 'alpaca']);
+    expect(stages(herd, 'other')).toEqual(['other', 'poet']);
+  });
+
+  it('all models where weights have but one', () => {
+    expect(stages([...herd, made('lone', 'lone')], 'lone')).toEqual(['chat', 'other', 'raw', 'alpaca']);
+    expect(stages([], null)).toEqual([]);
   });
 });

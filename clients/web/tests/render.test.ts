@@ -55,6 +55,17 @@ describe('what is rendered', () => {
     }
   });
 
+  it('sets columns as the table says', () => {
+    const root = page('| a | b | c |\n|---|:-:|--:|\n| 1 | 2 | 3 |');
+    expect([...root.querySelectorAll('td')].map((cell) => cell.className)).toEqual(['', 'center', 'right']);
+  });
+
+  it('makes boxes of tasks, and of nothing else', () => {
+    const root = page('- [ ] wash\n- [x] shear\n- [y] no\n\n[ ] no');
+    expect([...root.querySelectorAll('li')].map((item) => item.textContent?.trim())).toEqual(['☐ wash', '☑ shear', '[y] no']);
+    expect(root.querySelector('p')?.textContent).toBe('[ ] no');
+  });
+
   it('shows HTML as the text it is', () => {
     expect(page('<b>bold</b> & <script>').textContent?.trim()).toBe('<b>bold</b> & <script>');
   });

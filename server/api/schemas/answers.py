@@ -42,7 +42,7 @@ class ModelDefaults(SamplingFields):
 
 class ModelObject(Answer):
     """A model of the registry. ``base``, and ``parent`` as vLLM calls it, is what an adapter is
-    for; ``root`` is where its own files come from.
+    for; ``root`` is where its own files come from. ``size`` is the weights' in bytes.
     """
 
     id: str
@@ -58,6 +58,7 @@ class ModelObject(Answer):
     template: str
     defaults: ModelDefaults
     max_model_len: int | None
+    size: int | None
     status: Status
     status_detail: str | None
 

@@ -50,6 +50,9 @@ export interface Device {
   free: number;
 }
 
+/** As people write it. */
+export const deviceName = (id: string): string => (id === 'ram' ? 'RAM' : id);
+
 export interface HerdState {
   models: { data: Engine[] };
   memory: { devices: Device[] };

@@ -4,6 +4,7 @@ import MarkdownIt, { type Env } from 'markdown-it';
 import { cjk } from './cjk';
 import { highlight } from './highlight';
 import { math } from './math';
+import { tasks } from './tasks';
 import type { References } from './blocks';
 
 /** Words inside of what is rendered, in the page's language. */
@@ -12,7 +13,7 @@ export interface Words {
   image: string;
 }
 
-const md = new MarkdownIt({ html: false, linkify: true, breaks: true }).use(math).use(cjk);
+const md = new MarkdownIt({ html: false, linkify: true, breaks: true }).use(math).use(cjk).use(tasks);
 // "main.py" is a file here, not a site in Paraguay.
 md.linkify.set({ fuzzyLink: false, fuzzyEmail: false });
 
@@ -33,6 +34,14 @@ md.renderer.rules['image'] = (tokens, at, _options, env = {}) => {
 };
 md.renderer.rules['table_open'] = () => '<div class="table" tabindex="0"><table>\n';
 md.renderer.rules['table_close'] = () => '</table></div>\n';
+// The page's policy has no room for styles in tags.
+for (const cell of ['th_open', 'td_open']) {
+  md.renderer.rules[cell] = (tokens, at) => {
+    const token = tokens[at];
+    const side = /center|right/.exec(String(token?.attrGet('style') ?? ''))?.[0];
+    return side ? `<${token?.tag} class="${side}">` : `<${token?.tag}>`;
+  };
+}
 md.renderer.rules['fence'] = (tokens, at, _options, env = {}) => {
   const info = (tokens[at]?.info ?? '').trim().split(/\s+/)[0] ?? '';
   return code(tokens[at]?.content ?? '', info, wordsOf(env));

@@ -1,7 +1,7 @@
 /** One prompt, several models, side by side. Nothing of it is kept unless a column becomes a chat. */
 import { defineStore } from 'pinia';
 import { computed, reactive, ref } from 'vue';
-import type { Chat, Settings } from '@/api/types';
+import type { Chat, Model, Settings } from '@/api/types';
 import { type Run, answer, newRun } from '@/chat/answering';
 import { type Line, newLine, requestFor } from '@/chat/lines';
 import { t } from '@/i18n';
@@ -18,6 +18,14 @@ export interface Column {
   model: string;
   path: Line[];
   run: Run | null;
+}
+
+/** Ids of what was made of the same weights as `first`, adapters included; of all if that is one. */
+export function stages(models: Model[], first: string | null): string[] {
+  const named = (id: string | null) => models.find((model) => model.id === id);
+  const weights = (model: Model | undefined) => (named(model?.base ?? null) ?? model)?.root;
+  const same = models.filter((model) => weights(model) === weights(named(first)));
+  return (same.length > 1 ? same : models).slice(0, MOST_COLUMNS).map((model) => model.id);
 }
 
 export const useCompare = defineStore('compare', () => {
@@ -39,16 +47,7 @@ export const useCompare = defineStore('compare', () => {
   function begin(): void {
     if (columns.value.length) return;
     const known = preferences.compared.filter((id) => models.find(id));
-    columns.value = (known.length > 1 ? known : stages()).map(column);
-  }
-
-  function stages(): string[] {
-    const first = models.find(models.first);
-    const same = models.chatting.filter(
-      (model) => first && (model.root === first.root || model.base === first.id),
-    );
-    const wanted = same.length > 1 ? same : models.chatting;
-    return wanted.slice(0, MOST_COLUMNS).map((model) => model.id);
+    columns.value = (known.length > 1 ? known : stages(models.chatting, models.first)).map(column);
   }
 
   function remember(): void {
