@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import shutil
@@ -72,6 +73,55 @@ def fetch_repository(
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     _drop_strangers(folder, sizes)
     _verify(source, info, folder, progress)
+    return {"commit": info.sha or ""}
+
+
+def fetch_data_files(
+    source: HubSource, pattern: str, folder: Path, progress: Progress
+) -> dict[str, str]:
+    """Download files of a data set.
+
+    Args:
+        source: Repository of a data set, and revision.
+        pattern: Which of its files, as a glob over their whole paths.
+        folder: As for `fetch_repository`.
+        progress: Told of the bytes.
+
+    Returns:
+        ``{"commit": …}``: the commit that the revision points to now.
+
+    Raises:
+        SourceError: As `fetch_repository`; or no file matches.
+    """
+    import huggingface_hub
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    with _hub_errors(source):
+        api = huggingface_hub.HfApi(endpoint=endpoint)
+        info = api.dataset_info(source.hub, revision=source.revision, files_metadata=True)
+        sizes = {
+            sibling.rfilename: sibling.size or 0
+            for sibling in info.siblings or []
+            if fnmatch.fnmatchcase(sibling.rfilename, pattern)
+        }
+        if not sizes:
+            raise SourceError(f"{source.hub} holds no file that matches '{pattern}'.")
+        folder.mkdir(parents=True, exist_ok=True)
+        _drop_fragments(folder)
+        total = sum(sizes.values())
+        require_space(folder, max(0, total - _bytes_below(folder)))
+        with _watched(folder, f"download {source.hub}", total, progress):
+            huggingface_hub.snapshot_download(
+                source.hub,
+                repo_type="dataset",
+                revision=info.sha,
+                local_dir=folder,
+                allow_patterns=[_literal(name) for name in sizes],
+                endpoint=endpoint,
+                tqdm_class=_silent_bar(),
+            )
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    _drop_strangers(folder, sizes)
     return {"commit": info.sha or ""}
 
 
