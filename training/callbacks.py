@@ -29,7 +29,7 @@ class Screen(TrainerCallback):
         self._began = time.monotonic()
         self._said = 0.0
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the bar."""
         self._began = time.monotonic()
         self._step = state.global_step
@@ -37,11 +37,11 @@ class Screen(TrainerCallback):
             self._task = board.add(self._name, "training", state.max_steps, "steps")
             board.advance(self._task, state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move it on."""
         board.advance(self._task, 1)
 
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Say the loss; where lines are printed, at most every ten seconds."""
         logs: dict[str, Any] = kwargs.get("logs") or {}
         if not state.is_world_process_zero:
@@ -54,7 +54,7 @@ class Screen(TrainerCallback):
                 self._said = now
                 self._print(state, f"loss {float(logs['loss']):.4f}{self._left(state, now)}")
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take it away."""
         board.remove(self._task)
         self._task = None
@@ -92,7 +92,7 @@ class Stopper(TrainerCallback):
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Have the checkpoint written."""
         if self.asked and state.global_step < state.max_steps:
             control.should_save = True

@@ -126,8 +126,8 @@ def _lengths(report: Mapping[str, Any]) -> str:
         return "The rows were read while training."
     return (
         f"Rows have {found['mean']} tokens on average, half of them at most {found['half']}, nine "
-        f"of ten at most {found['most']}, the longest {found['longest']}; {found['truncated']} were "
-        f"longer and cut, {found['dropped']} left out. Of {found['tokens']} tokens an epoch, "
+        f"of ten at most {found['most']}, the longest {found['longest']}; {found['truncated']} "
+        f"were longer and cut, {found['dropped']} left out. Of {found['tokens']} tokens an epoch, "
         f"{found['trained_tokens']} are trained."
     )
 

@@ -135,7 +135,6 @@ def field_descriptions(section: type[BaseModel], prefix: str = "") -> Iterator[t
     """Dotted name and description of every field, for the documentation."""
     for name, field in section.model_fields.items():
         yield prefix + name, " ".join((field.description or "").split())
-        inner = [each for each in (field.annotation, *get_args(field.annotation))]
-        for kind in inner:
+        for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, Section) and name != "sampling":
                 yield from field_descriptions(kind, f"{prefix}{name}.")

@@ -41,7 +41,7 @@ def run(
     *,
     resume: bool = False,
     fresh: bool = False,
-) -> RunFolder:
+) -> RunFolder | None:
     """Train, and write the result.
 
     Args:
@@ -70,7 +70,7 @@ def run(
     trainer, stopper = _trainer(recipe, base, tokenizer, folder, (train_rows, held_out), state)
     _train(trainer, stopper, folder, checkpoint, held_out is not None)
     save_results(trainer, tokenizer, recipe, base, folder)
-    return folder
+    return folder if state.is_main_process else None
 
 
 def _formatter(
@@ -126,9 +126,7 @@ def _trainer(
     return trainer, stopper
 
 
-def _arguments(
-    recipe: Recipe, folder: RunFolder, processes: int, evaluates: bool
-) -> SFTConfig:
+def _arguments(recipe: Recipe, folder: RunFolder, processes: int, evaluates: bool) -> SFTConfig:
     plan = recipe.schedule
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard")
     reports = [name for name in ("tensorboard", "wandb") if getattr(recipe.report, name)]

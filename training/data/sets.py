@@ -84,9 +84,8 @@ def survey(sets: Sequence[Located], recipe: Recipe) -> Survey:
     problems = _Problems()
     found = Survey({each.data.name: Counts() for each in sets})
     weights = {each.data.name: each.data.weight for each in sets}
-    numbers: list[tuple[int, str]] = []
-    for row in _rows(sets, recipe, problems, found.counts):
-        numbers.append((row.number, row.set_name))
+    rows = _rows(sets, recipe, problems, found.counts)
+    numbers = [(row.number, row.set_name) for row in rows]
     problems.raise_any()
     found.cut = _cut(recipe, [number for number, _ in numbers])
     for number, name in numbers:
@@ -197,7 +196,7 @@ def _rows(
 
 def _read(located: Located, problems: _Problems) -> Iterator[Conversation]:
     data, taken = located.data, 0
-    shape = None if data.format == "auto" else data.format
+    shape: str | None = None if data.format == "auto" else data.format
     for path in located.files:
         unit = "line" if ".jsonl" in path.name else "row"
         for raw in read_rows(path):

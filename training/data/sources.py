@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import Discriminator, Field, StrictBool, Tag, field_validator
+from pydantic import Discriminator, StrictBool, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from server.errors import SourceError
@@ -145,9 +145,7 @@ class DataStore:
                 return ready
             with self._cache.building(source.key) as workshop:
                 resolved = self._fill(source, workshop, progress)
-                return self._cache.publish(
-                    workshop.model, source.key, identity, resolved, progress
-                )
+                return self._cache.publish(workshop.model, source.key, identity, resolved, progress)
 
     def _fill(
         self, source: HubData | PackageData, workshop: Workshop, progress: Progress
