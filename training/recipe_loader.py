@@ -50,8 +50,10 @@ def load_recipe(path: Path) -> Recipe:
         recipe = Recipe.model_validate(tree.data, context={TEMPLATES_CONTEXT: FORMATS})
     except ValidationError as error:
         for details in error.errors():
-            location, message = _explain(details)
-            problems.append((tree.line(location), _dotted(location), message))
+            spot, location, message = _explain(details)
+            problem = (tree.line(spot), _dotted(location), message)
+            if problem not in problems:  # a value of several kinds is refused by each
+                problems.append(problem)
     if recipe is None or problems:
         ordered = sorted(problems, key=lambda problem: problem[0])
         raise RecipeError(str(path), [Problem(f"line {n}", *rest) for n, *rest in ordered])
@@ -86,7 +88,8 @@ def _parse(path: Path) -> YamlTree:
     raise RecipeError(str(path), [problem])
 
 
-def _explain(error: ErrorDetails) -> tuple[list[str | int], str]:
+def _explain(error: ErrorDetails) -> tuple[list[str | int], list[str | int], str]:
+    """Where its line is to be looked up, which field to name, and the message."""
     tagged = list(error["loc"])
     # Pydantic puts the kinds of a union into the location; the file has no such steps.
     location = [
@@ -97,12 +100,13 @@ def _explain(error: ErrorDetails) -> tuple[list[str | int], str]:
         and not (tagged[0] == "held_out" and number > 0)
     ]
     if error["type"] == "missing":
-        return location, "is required"
+        return location, location, "is required"
     if error["type"] == "extra_forbidden":
-        return location[:-1] or location, _unknown(str(tagged[-1]), tagged[:-1])
+        return location, location[:-1] or location, _unknown(str(tagged[-1]), tagged[:-1])
     if location[:1] == ["held_out"]:
-        return location, "must be a number of rows, or a share between 0 and 1, or null"
-    return location, in_plain_words(error, location)
+        message = "must be a number of rows, or a share between 0 and 1, or null"
+        return location, location, message
+    return location, location, in_plain_words(error, location)
 
 
 def _unknown(name: str, parent: list[str | int]) -> str:

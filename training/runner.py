@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
+from transformers import PrinterCallback
+from transformers.utils import logging as transformers_logging
 from trl import SFTConfig, SFTTrainer
 
 from server.console import board
@@ -56,6 +58,7 @@ def run(
         DataError: Rows are wrong.
         Interrupted: Somebody stopped it; it can be resumed.
     """
+    transformers_logging.disable_progress_bar()
     state = PartialState(cpu=not torch.cuda.is_available())
     folder = RunFolder(recipe.folder)
     checkpoint = None
@@ -123,6 +126,7 @@ def _trainer(
         peft_config=None if recipe.lora is None else lora_config(recipe.lora),
         callbacks=[Screen(recipe.name), stopper],
     )
+    trainer.remove_callback(PrinterCallback)  # Screen says it in fewer words
     return trainer, stopper
 
 
