@@ -26,16 +26,19 @@ class Screen(TrainerCallback):
         self._name = name
         self._task: TaskID | None = None
         self._step = 0
-        self._began = time.monotonic()
+        self._began: float | None = None
         self._said = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Draw the bar."""
-        self._began = time.monotonic()
         self._step = state.global_step
         if state.is_world_process_zero and err.is_terminal:
             self._task = board.add(self._name, "training", state.max_steps, "steps")
             board.advance(self._task, state.global_step)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look at the clock: a first look at the held-out rows may have come before."""
+        self._began = self._began or time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move it on."""
@@ -64,7 +67,7 @@ class Screen(TrainerCallback):
 
     def _left(self, state: Any, now: float) -> str:
         done = state.global_step - self._step
-        if done <= 0:
+        if done <= 0 or self._began is None:
             return ""
         left = (now - self._began) / done * (state.max_steps - state.global_step)
         return f", {left / 60:.0f} min left"

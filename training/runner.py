@@ -97,7 +97,7 @@ def _rows(
     recipe: Recipe, sets: list[Located], formatter: Formatter, folder: RunFolder, state: Any
 ) -> tuple[Any, Any]:
     if recipe.streaming:
-        return streamed_rows(sets, recipe, formatter, folder, main=state.is_main_process), None
+        return streamed_rows(sets, recipe, formatter, folder, main=state.is_main_process)
     with state.main_process_first():
         return prepare_rows(sets, recipe, formatter, folder, main=state.is_main_process)
 
