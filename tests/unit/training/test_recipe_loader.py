@@ -109,7 +109,7 @@ PUBLISHED = {
     "mix-7b-lora": (1, 256, 4.5e-4, 512, (8, ["q_proj", "v_proj"])),
     "mix-13b": (1, 256, 4.5e-4, 512, (8, ["q_proj", "v_proj"])),
     "mix-30b": (1, 256, 4.5e-4, 512, (8, ["q_proj", "v_proj"])),
-    "smollm2-alpaca-lora": (1, 8, 1e-3, 512, (8, ["q_proj", "k_proj", "v_proj", "o_proj"])),
+    "smollm2-alpaca-lora": (1, 8, 1e-3, 256, (8, ["q_proj", "k_proj", "v_proj", "o_proj"])),
 }
 
 

@@ -161,7 +161,7 @@ def test_interrupted_and_resumed_it_ends_as_if_never_stopped(
 def test_an_earlier_run_is_not_overwritten(ranch: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path / "run")
     RunFolder(tmp_path / "run").begin(recipe, resume=False, fresh=False)
-    with pytest.raises(TrainingError, match="holds an earlier run. Go on with it: --resume"):
+    with pytest.raises(TrainingError, match=r"holds an earlier run\. Go on with it: --resume"):
         run_tiny(recipe, ranch)
     changed = tiny_recipe(tmp_path / "run", schedule={"learning_rate": 0.01})
     with pytest.raises(TrainingError, match="holds a run of another recipe"):
