@@ -95,6 +95,8 @@ class Job:
 
     def run(self, *, resume: bool, fresh: bool) -> RunFolder | None:
         """Train; returns the run's folder, or None in a process that is not the first."""
-        from training.runner import run
+        from training.runner import leave_group, run
 
-        return run(self.recipe, self.base, self.sets, resume=resume, fresh=fresh)
+        folder = run(self.recipe, self.base, self.sets, resume=resume, fresh=fresh)
+        leave_group()
+        return folder

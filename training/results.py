@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from server.prompts.catalog import get_format
 from server.registry.adapter_files import describe_adapter
@@ -63,6 +63,8 @@ def save_results(
     draw_curves(folder.path, recipe.name, losses.trained, losses.held_out)
     write_card(result, recipe, base, folder, losses.trained, losses.held_out)
     write_entry(folder, recipe, base)
+    for path in result.iterdir():
+        path.chmod(0o644)  # safetensors lets its owner alone read what it writes
 
 
 def shrink_adapter(result: Path, recipe: Recipe) -> None:
@@ -70,7 +72,7 @@ def shrink_adapter(result: Path, recipe: Recipe) -> None:
     path = result / ADAPTER_WEIGHTS
     dtype = torch.bfloat16 if recipe.schedule.precision == "bfloat16" else torch.float32
     tensors = {name: tensor.to(dtype).contiguous() for name, tensor in load_file(path).items()}
-    save_file(tensors, path, metadata={"format": "pt"})
+    path.write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
 def write_losses(path: Path, losses: Losses) -> None:
@@ -112,6 +114,7 @@ def _leave_adapter_files(result: Path) -> None:
     """PEFT names the machine's folder of the base; and TRL writes a card and the tokenizer."""
     config = json.loads((result / "adapter_config.json").read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None
+    config["target_modules"] = sorted(config["target_modules"])
     text = json.dumps(config, indent=2, sort_keys=True)
     (result / "adapter_config.json").write_text(text + "\n", encoding="utf-8")
     for path in result.iterdir():

@@ -76,6 +76,14 @@ def run(
     return folder if state.is_main_process else None
 
 
+def leave_group() -> None:
+    """Say good-bye to the other processes, where there are any: one that just ends may crash."""
+    state = PartialState()
+    if state.num_processes > 1:
+        state.wait_for_everyone()
+        state.destroy_process_group()
+
+
 def _formatter(
     recipe: Recipe, base: BaseModel, tokenizer: Any, folder: RunFolder, state: Any
 ) -> Formatter:

@@ -67,16 +67,16 @@ def tiny_recipe(output: Path, **fields: Any) -> Recipe:
 
 
 def run_tiny(recipe: Recipe, ranch: Path, *, rows: int = 24, **options: Any) -> RunFolder:
-    """Run a recipe on ``rows`` additions.
+    """Run a recipe on ``rows`` additions, alone or as one of several processes.
 
     Args:
         ranch: Holds the registry and the tiny model.
     """
     from training.runner import run
 
-    data = written(ranch / "data" / f"rows-{rows}.jsonl", alpaca(rows))
+    data = ranch / "data" / f"rows-{rows}.jsonl"
+    if not data.is_file():
+        written(data, alpaca(rows))
     source, entry_id = find_source(recipe, ranch / "model_registry.yaml")
     base = bring(source, entry_id, ranch / "cache", NullProgress())
-    folder = run(recipe, base, located(recipe, data), **options)
-    assert folder is not None
-    return folder
+    return run(recipe, base, located(recipe, data), **options) or RunFolder(recipe.folder)

@@ -19,7 +19,7 @@ from server.prompts.catalog import FORMATS
 from server.registry import load_registry
 from server.registry.adapter_files import describe_adapter, find_misfits
 from server.registry.adapters import AdapterStore
-from tests.unit.training.support_model import run_tiny, tiny_recipe
+from tests.unit.training.support_model import LORA, run_tiny, tiny_recipe
 from training import callbacks
 from training.errors import Interrupted, TrainingError
 from training.run_folder import RunFolder
@@ -214,3 +214,14 @@ def test_a_base_that_nobody_serves_brings_its_own_entry(ranch: Path, tmp_path: P
     assert base == {"id": "tiny-alpaca-base", "source": model, "load": "on_demand"}
     assert adapter["base"] == "tiny-alpaca-base"
     assert [row[2] for row in losses(folder)[1:]] == [""]
+
+
+def test_packed_rows_do_not_see_each_other(ranch: Path, tmp_path: Path) -> None:
+    adapter = {**LORA, "dropout": 0.0}
+    plan = {"steps": 1, "batch": 24, "micro_batch": 24}
+    known: dict[str, Any] = {"lora": adapter, "held_out": None, "max_length": 1024}
+    apart = run_tiny(tiny_recipe(tmp_path / "apart", schedule=plan, **known), ranch)
+    plan = {"steps": 1, "batch": 2, "micro_batch": 1}
+    packed = run_tiny(tiny_recipe(tmp_path / "packed", packing=True, schedule=plan, **known), ranch)
+    # 24 rows became two; the loss of all their tokens is what it was.
+    assert float(losses(packed)[1][1]) == pytest.approx(float(losses(apart)[1][1]), abs=2e-5)
