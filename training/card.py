@@ -28,8 +28,8 @@ _CARD = """\
 
 ## Data
 
-| set | source | licence | rows | duplicates left out | held out | rows an epoch |
-|---|---|---|---|---|---|---|
+| set | source | licence | rows | skipped | duplicates | held out | rows an epoch |
+|---|---|---|---|---|---|---|---|
 {data}
 
 {lengths}
@@ -113,7 +113,7 @@ def _data_rows(recipe: Recipe, report: Mapping[str, Any]) -> Sequence[str]:
     rows = []
     for data in recipe.data:
         counts = report.get("sets", {}).get(data.name, {})
-        cells = [counts.get(key, "") for key in ("rows", "duplicates", "held_out", "trained")]
+        cells = [counts.get(key, "") for key in ("rows", "skipped", "duplicates", "held_out", "trained")]
         source = described(data.source)
         said = " | ".join(map(str, (data.name, source, data.licence or "not said", *cells)))
         rows.append(f"| {said} |")

@@ -29,6 +29,7 @@ class _RunByDefault(TyperGroup):
 app = typer.Typer(
     cls=_RunByDefault,
     no_args_is_help=True,
+    add_completion=False,
     rich_markup_mode=None,
     help="Train a model by a recipe: corral train RECIPE.yaml",
 )
@@ -43,7 +44,9 @@ CacheDir = Annotated[
 
 @app.command("run")
 def run_recipe(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml")],
+    recipe: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A YAML file, or a shipped recipe's name.")
+    ],
     check: Annotated[
         bool, typer.Option("--check", help="Look at recipe and data; train nothing.")
     ] = False,
@@ -67,7 +70,7 @@ def run_recipe(
         require_extra()
     from training.job import Job
 
-    job = Job.load(recipe, output, settings.registry_path, _cache_of(settings))
+    job = Job.load(shipped(recipe), output, settings.registry_path, _cache_of(settings))
     if check:
         for line in job.check():
             out.print(line, markup=False)
@@ -93,6 +96,16 @@ def merge_adapter(
     pair = find_pair(what, settings.registry_path, _cache_of(settings), FetchBars(what))
     merge(pair, output)
     out.print(f"{output}: merged from {pair.name}", markup=False)
+
+
+def shipped(recipe: Path) -> Path:
+    """The file itself or, where there is none and only a name is given, the recipe that Corral
+    brings: beside this code in an installed package, at the repository's root in a checkout."""
+    if recipe.exists() or recipe.suffix or len(recipe.parts) != 1:
+        return recipe
+    package = Path(__file__).resolve().parent
+    places = [folder / "recipes" / f"{recipe}.yaml" for folder in (package, package.parent)]
+    return next((place for place in places if place.is_file()), recipe)
 
 
 def require_extra() -> None:

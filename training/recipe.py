@@ -81,6 +81,9 @@ class DataSet(Section):
     """Field of the format → what the rows call it, such as {output: answer}."""
     weight: Annotated[StrictFloat, Field(gt=0, le=100)] = 1.0
     """How often each row is seen in an epoch: 2 is twice, 0.5 takes half of the rows."""
+    mistakes: Literal["refuse", "skip"] = "refuse"
+    """What is done about rows that cannot be trained on: refuse names all of them and trains
+    nothing, skip leaves them out and counts them. Published sets have some."""
     limit: Count | None = None
     """Takes only so many rows from the start."""
     licence: str = ""

@@ -37,6 +37,9 @@ class Counts:
     """What became of a data set's rows."""
 
     rows: int = 0
+    """All that were read."""
+    skipped: int = 0
+    """Rows that cannot be trained on."""
     duplicates: int = 0
     held_out: int = 0
     trained: int = 0
@@ -184,8 +187,7 @@ def _rows(
     seen: set[int] = set()
     for located in sets:
         tally = (counts or {}).get(located.data.name, Counts())
-        for conversation in _read(located, problems):
-            tally.rows += 1
+        for conversation in _read(located, problems, tally):
             number = number_of(conversation, recipe.schedule.seed)
             if recipe.deduplicate and number in seen:
                 tally.duplicates += 1
@@ -194,7 +196,7 @@ def _rows(
             yield Row(located.data.name, conversation, number)
 
 
-def _read(located: Located, problems: _Problems) -> Iterator[Conversation]:
+def _read(located: Located, problems: _Problems, tally: Counts) -> Iterator[Conversation]:
     data, taken = located.data, 0
     shape: str | None = None if data.format == "auto" else data.format
     for path in located.files:
@@ -203,12 +205,16 @@ def _read(located: Located, problems: _Problems) -> Iterator[Conversation]:
             if taken == data.limit:
                 return
             taken += 1
+            tally.rows += 1
             where = f"{data.name}: {path.name}, {unit} {raw.number}"
             shape = shape or _shape_of(raw, data)
             try:
                 yield _conversation(raw, shape, data)
             except RowError as error:
-                problems.add(where, error.wrongs)
+                if data.mistakes == "skip":
+                    tally.skipped += 1
+                else:
+                    problems.add(where, error.wrongs)
 
 
 def _shape_of(raw: RawRow, data: DataSet) -> str | None:

@@ -101,7 +101,7 @@ def test_its_card_says_what_it_is(finished: RunFolder) -> None:
         "# tiny-alpaca",
         "| trained | LoRA of rank 4, alpha 8, dropout 0.1 on q_proj, v_proj |",
         "| seed | 0 |",
-        "| rows | files * of a folder data | not said | 24 | 0 | 4 | 20 |",
+        "| rows | files * of a folder data | not said | 24 | 0 | 0 | 4 | 20 |",
         "  learning_rate: 0.02",
     ):
         assert line in body.splitlines()
@@ -117,7 +117,13 @@ def test_what_else_it_leaves(finished: RunFolder) -> None:
     assert len(finished.held_out.read_text().splitlines()) == 4
     assert list((finished.path / "tensorboard").glob("events.out.tfevents.*"))
     lengths = json.loads((finished.path / "lengths.json").read_text())
-    assert lengths["sets"]["rows"] == {"rows": 24, "duplicates": 0, "held_out": 4, "trained": 20}
+    assert lengths["sets"]["rows"] == {
+        "rows": 24,
+        "skipped": 0,
+        "duplicates": 0,
+        "held_out": 4,
+        "trained": 20,
+    }
     assert lengths["trained"]["rows"] == 20
     assert lengths["trained"]["truncated"] == 0
 

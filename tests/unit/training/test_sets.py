@@ -122,6 +122,15 @@ def test_many_mistakes_are_counted(tmp_path: Path) -> None:
     assert (lines[0], lines[-1]) == ("The data has 1500 problems:", "  and 1480 more")
 
 
+def test_wrong_rows_can_be_skipped(tmp_path: Path) -> None:
+    data = {"name": "rows", "source": {"directory": "/data"}, "mistakes": "skip"}
+    recipe = recipe_of(data=[data], held_out=None)
+    path = written(tmp_path / "bad.jsonl", [*alpaca(3), {"instruction": "x"}, {"output": ""}])
+    assert survey(located(recipe, path), recipe).counts["rows"] == Counts(
+        rows=5, skipped=2, trained=3
+    )
+
+
 def test_rows_of_no_shape_say_what_to_do(tmp_path: Path) -> None:
     recipe = recipe_of()
     path = written(tmp_path / "a.jsonl", [{"question": "x", "answer": "y"}])
