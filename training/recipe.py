@@ -5,7 +5,6 @@ The docstring under each field is its description in docs/training.md and in edi
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,14 +15,12 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     Tag,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from server.registry.names import suggestion
-from server.registry.schema import TEMPLATES_CONTEXT, ModelName, Sampling
+from server.registry.schema import ModelName, Sampling, TemplateName
 from server.registry.sources_schema import Source
 from server.registry.values import Section
 from training.data.sources import DataSource
@@ -153,7 +150,7 @@ class Recipe(Section):
     """One sentence for people who choose a model."""
     model: ModelRef
     """What is trained: the id of an entry of the registry, or a source as it stands there."""
-    template: str = Field(min_length=1, max_length=100)
+    template: TemplateName
     """Prompt format to train on, and to serve with."""
     history: Literal["turns", "fold", "none"] = "turns"
     """How earlier turns are put; see the registry."""
@@ -192,18 +189,6 @@ class Recipe(Section):
     """Sampling values of the registry entry."""
     licence: str = ""
     """Licence of the result, for the model card."""
-
-    @field_validator("template")
-    @classmethod
-    def _template_is_known(cls, template: str, info: ValidationInfo) -> str:
-        known: Collection[str] = (info.context or {}).get(TEMPLATES_CONTEXT, ())
-        if known and template not in known:
-            raise PydanticCustomError(
-                "template_unknown",
-                "{reason}",
-                {"reason": f"unknown template '{template}'{suggestion(template, known)}"},
-            )
-        return template
 
     @property
     def folder(self) -> Path:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Discriminator, StrictBool, Tag, field_validator
+from pydantic import StrictBool, Tag, field_validator
 from pydantic_core import PydanticCustomError
 
 from server.errors import SourceError
@@ -16,7 +16,13 @@ from server.registry.fetch_hub import fetch_data_files
 from server.registry.fetch_package import fetch_package_file
 from server.registry.manifest import MANIFEST
 from server.registry.progress import Progress
-from server.registry.sources_schema import TAG_PREFIX, DirectorySource, HubSource, PackageSource
+from server.registry.sources_schema import (
+    ONE_KIND,
+    TAG_PREFIX,
+    DirectorySource,
+    HubSource,
+    PackageSource,
+)
 
 READABLE = (".json", ".jsonl", ".parquet", ".txt", ".md", ".json.gz", ".jsonl.gz")
 _FILES = "*"
@@ -77,23 +83,11 @@ DATA_KINDS: dict[str, type[DirectoryData] | type[HubData] | type[PackageData]] =
 }
 
 
-def _kind_of(value: Any) -> str | None:
-    if isinstance(value, DirectoryData | HubData | PackageData):
-        present = [kind for kind, model in DATA_KINDS.items() if isinstance(value, model)]
-    else:
-        present = [kind for kind in DATA_KINDS if isinstance(value, dict) and kind in value]
-    return TAG_PREFIX + present[0] if len(present) == 1 else None
-
-
 DataSource = Annotated[
     Annotated[DirectoryData, Tag(TAG_PREFIX + "directory")]
     | Annotated[HubData, Tag(TAG_PREFIX + "hub")]
     | Annotated[PackageData, Tag(TAG_PREFIX + "package")],
-    Discriminator(
-        _kind_of,
-        custom_error_type="source_kind",
-        custom_error_message="must be a mapping with exactly one of directory, hub, package",
-    ),
+    ONE_KIND,
 ]
 """Where a data set's files come from."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from server.errors import SourceError
 from server.registry import NullProgress
+from tests.support.pip import only_folder
 from tests.unit.registry.support_hub import COMMIT, FakeHub
 from training.data.sources import DataStore, DirectoryData, HubData, PackageData
 
@@ -62,12 +62,7 @@ def test_a_folder(tmp_path: Path) -> None:
 def sdist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A source distribution of ``rows`` 1.0 in a folder that is all pip knows."""
     index = tmp_path / "index"
-    index.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    only_folder(monkeypatch, index)
     content = {"pyproject.toml": PROJECT, "backend.py": BACKEND, "data/rows.json": ROWS}
     content["PKG-INFO"] = b"Metadata-Version: 2.1\nName: rows\nVersion: 1.0\n"
     with tarfile.open(index / "rows-1.0.tar.gz", "w:gz") as archive:
