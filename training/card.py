@@ -94,7 +94,7 @@ def _facts(
             f"LoRA of rank {recipe.lora.rank}, alpha {recipe.lora.alpha:g}, dropout "
             f"{recipe.lora.dropout:g} on {', '.join(recipe.lora.targets)}"
         )
-    length = f"{plan.steps} steps" if plan.epochs is None else f"{plan.epochs:g} epochs"
+    length = f"{plan.steps} steps" if plan.epochs is None else f"epochs: {plan.epochs:g}"
     processes = {part["processes"] for part in state["parts"]}
     return [
         ("base", f"{base.label} ({base.source})"),
@@ -126,11 +126,12 @@ def _lengths(report: Mapping[str, Any]) -> str:
     found = report.get("trained")
     if not found:
         return "The rows were read while training."
+    cut = found["truncated"] - found["dropped"]
     return (
         f"Rows have {found['mean']} tokens on average, half of them at most {found['half']}, nine "
-        f"of ten at most {found['most']}, the longest {found['longest']}; {found['truncated']} "
-        f"were longer and cut, {found['dropped']} left out. Of {found['tokens']} tokens an epoch, "
-        f"{found['trained_tokens']} are trained."
+        f"of ten at most {found['most']}, the longest {found['longest']}. {found['truncated']} were "
+        f"longer than {found['limit']}: {cut} were cut, {found['dropped']} left out. Of "
+        f"{found['tokens']} tokens an epoch, {found['trained_tokens']} are trained."
     )
 
 
