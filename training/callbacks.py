@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from rich.progress import TaskID
 from transformers import TrainerCallback
 
@@ -97,7 +100,7 @@ class Stopper(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Have the checkpoint written."""
-        if self.asked and state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and _anybody(self.asked):
             control.should_save = True
             control.should_training_stop = True
 
@@ -106,3 +109,11 @@ class Stopper(TrainerCallback):
             raise KeyboardInterrupt
         self.asked = True
         board.line("training", "stopping after this step; a checkpoint will be there")
+
+
+def _anybody(asked: bool) -> bool:
+    """Whether any process was asked to stop: all stop after the same step, or none can go on."""
+    state = PartialState()
+    if state.num_processes == 1:
+        return asked
+    return bool(reduce(torch.tensor(int(asked), device=state.device), "sum").item())

@@ -129,9 +129,9 @@ def _lengths(report: Mapping[str, Any]) -> str:
     cut = found["truncated"] - found["dropped"]
     return (
         f"Rows have {found['mean']} tokens on average, half of them at most {found['half']}, nine "
-        f"of ten at most {found['most']}, the longest {found['longest']}. {found['truncated']} were "
-        f"longer than {found['limit']}: {cut} were cut, {found['dropped']} left out. Of "
-        f"{found['tokens']} tokens an epoch, {found['trained_tokens']} are trained."
+        f"of ten at most {found['most']}, the longest {found['longest']}. Longer than "
+        f"{found['limit']} were {found['truncated']}: {cut} were cut, {found['dropped']} left "
+        f"out. Of {found['tokens']} tokens an epoch, {found['trained_tokens']} are trained."
     )
 
 

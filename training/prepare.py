@@ -50,6 +50,7 @@ def prepare_rows(
         write_rows(folder.rows("held_out"), encoded(rows, recipe, formatter, kept_back))
         write_conversations(folder.held_out, held_out_rows(sets, recipe, found.cut))
         write_report(folder, found, trained, kept_back)
+        folder.require_same_rows()
         if not trained.rows:
             raise TrainingError(
                 f"No row has an answer within max_length ({recipe.max_length} tokens). Raise it."

@@ -27,6 +27,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from server.registry.manifest import sha256_of
+from server.registry.progress import NullProgress
 from training.errors import TrainingError
 from training.recipe import Recipe
 
@@ -127,6 +129,21 @@ class RunFolder:
         }
         self.write_state(state)
         return None
+
+    def require_same_rows(self) -> None:
+        """Check that a run that goes on has the rows that it began with.
+
+        Raises:
+            TrainingError: The data have changed meanwhile.
+        """
+        state = self.state()
+        digest = sha256_of(self.rows("train"), NullProgress())
+        if state.setdefault("rows", digest) != digest:
+            raise TrainingError(
+                f"The data have changed since the run in {self.path} began, so it cannot be "
+                "resumed. Begin anew: --fresh, or in another folder: --output"
+            )
+        self.write_state(state)
 
     def write_state(self, state: Mapping[str, Any]) -> None:
         """Replace ``run.json``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,8 @@ def _arguments(recipe: Recipe, folder: RunFolder, processes: int, evaluates: boo
     plan = recipe.schedule
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(folder.path / "tensorboard")
     reports = [name for name in ("tensorboard", "wandb") if getattr(recipe.report, name)]
+    if "wandb" in reports and find_spec("wandb") is None:
+        raise TrainingError("report.wandb needs the package wandb: pip install wandb")
     return SFTConfig(
         output_dir=str(folder.checkpoints),
         run_name=recipe.name,

@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[3]
 ALLOWED = {
     "__init__": "",
     "cli": "import server.app, uvicorn",
+    "serve": "import server.app, uvicorn",
+    "commands.__init__": "",
     "app": "import server.api.chat, fastapi",
     "settings": "import server.errors",
     "api.__init__": "import starlette",

@@ -85,3 +85,17 @@ def test_whatever_becomes_of_earlier_turns(
     formatter = Formatter(get_format(name), tokenizer_of("llama"), history=history)
     for turns in conversations():
         check(formatter, turns)
+
+
+@pytest.mark.parametrize("name", ["alpaca", "chatml", "llama-2"])
+def test_tools_are_shown_as_the_server_shows_them(
+    name: str, tokenizer_of: Callable[[str], PromptTokenizer]
+) -> None:
+    formatter = Formatter(get_format(name), tokenizer_of("llama"))
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    call = {"type": "function", "function": {"name": "add", "arguments": {"x": 1}}}
+    turns = (Message("user", "u"), Message("assistant", "", extra={"tool_calls": [call]}))
+    (row,) = token_rows(formatter, Conversation(turns, (tool,)))
+    ((begin, _),) = spans(row)
+    assert row.input_ids[:begin] == formatter.render(turns[:1], tools=[tool]).token_ids
+    assert '"name": "add"' in formatter.tokenizer.decode(row.input_ids[begin:])

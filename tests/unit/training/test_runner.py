@@ -20,7 +20,7 @@ from server.registry import load_registry
 from server.registry.adapter_files import describe_adapter, find_misfits
 from server.registry.adapters import AdapterStore
 from tests.unit.training.support_model import LORA, run_tiny, tiny_recipe
-from training import callbacks
+from training import callbacks, runner
 from training.errors import Interrupted, TrainingError
 from training.run_folder import RunFolder
 
@@ -179,9 +179,17 @@ def test_an_earlier_run_is_not_overwritten(ranch: Path, tmp_path: Path) -> None:
     assert (strangers / "thesis.txt").read_text() == "dear"
 
 
+def test_a_run_does_not_go_on_with_other_rows(ranch: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe(tmp_path / "run", schedule={"steps": 1})
+    run_tiny(recipe, ranch)
+    with pytest.raises(TrainingError, match="The data have changed since the run in"):
+        run_tiny(recipe, ranch, rows=25, resume=True)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"report": {"wandb": True}}, "report.wandb needs the package wandb: pip install wandb"),
         (
             {"lora": {"targets": ["c_attn"]}},
             "lora.targets: the model has no layers c_attn. It has down_proj, gate_proj, k_proj",
@@ -195,8 +203,13 @@ def test_an_earlier_run_is_not_overwritten(ranch: Path, tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_run(
-    fields: dict[str, Any], message: str, ranch: Path, tmp_path: Path
+    fields: dict[str, Any],
+    message: str,
+    ranch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
     with pytest.raises(TrainingError, match=message):
         run_tiny(tiny_recipe(tmp_path / "run", **fields), ranch)
 
