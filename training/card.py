@@ -67,7 +67,7 @@ def write_card(
         facts="\n".join(f"| {name} | {value} |" for name, value in _facts(recipe, base, state)),
         data="\n".join(_data_rows(recipe, report)),
         lengths=_lengths(report),
-        losses=_losses(trained, held_out, folder.minutes(), state["parts"]),
+        losses=_losses(trained, held_out, report, state["parts"]),
         recipe=yaml.safe_dump(_said(recipe), sort_keys=False, allow_unicode=True),
         versions=", ".join(f"{name} {version}" for name, version in state["versions"].items()),
         commit=state["commit"],
@@ -136,8 +136,12 @@ def _lengths(report: Mapping[str, Any]) -> str:
 
 
 def _losses(
-    trained: Points, held_out: Points, minutes: float, parts: Sequence[Mapping[str, Any]]
+    trained: Points,
+    held_out: Points,
+    report: Mapping[str, Any],
+    parts: Sequence[Mapping[str, Any]],
 ) -> str:
+    minutes = sum(float(part["seconds"]) for part in parts) / 60
     said = f"{trained[-1][0] if trained else 0} steps in {minutes:.1f} minutes"
     if len(parts) > 1:
         said += f", in {len(parts)} parts"
@@ -147,7 +151,10 @@ def _losses(
         lines.append(f"Training loss over the last steps: {sum(last) / len(last):.4f}.")
     if held_out:
         (_, first), (step, final) = held_out[0], held_out[-1]
-        lines.append(f"Loss on the held-out rows: {first:.4f} before, {final:.4f} at step {step}.")
+        rows = report.get("held_out", {}).get("rows", "the")
+        lines.append(
+            f"Loss on {rows} held-out rows: {first:.4f} before, {final:.4f} at step {step}."
+        )
     return " ".join(lines)
 
 

@@ -158,10 +158,6 @@ class RunFolder:
         state["parts"].append(part | {"ended": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         self.write_state(state)
 
-    def minutes(self) -> float:
-        """How long the run has taken, less what was done twice because it was cut off."""
-        return sum(float(part["seconds"]) for part in self.state()["parts"]) / 60
-
 
 def digest_of(recipe: Recipe) -> str:
     """Changes with everything that changes what is computed."""
