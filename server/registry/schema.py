@@ -178,7 +178,7 @@ class EngineSettings(Section):
     the least busy one, or to one that knows the beginning of its prompt."""
     max_adapters: Annotated[StrictInt, Field(ge=1, le=256)] | None = None
     """Most adapters held beside the weights at the same time. Left out: as many as the registry
-    has for this model, at most 8."""
+    has for this model when it is loaded, at least 2 and at most 8."""
     max_adapter_rank: Annotated[StrictInt, Field(ge=1, le=512)] | None = None
     """Largest rank of an adapter. Left out: the largest that the registry's adapters have."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
