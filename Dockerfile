@@ -30,6 +30,9 @@ RUN mkdir -p server/web && python3 -m scripts.build_web --required
 FROM build AS build-cpu
 RUN python3 -m scripts.install --build cpu --venv /opt/corral --no-project
 COPY pyproject.toml setup.py model_registry.yaml ./
+COPY adapters adapters
+COPY recipes recipes
+COPY training training
 COPY server server
 COPY evaluation evaluation
 COPY --from=web /src/server/web/static /src/server/web/static
@@ -38,6 +41,9 @@ RUN /opt/corral/bin/python -m pip install --no-deps --no-build-isolation .
 FROM build AS build-cuda
 RUN python3 -m scripts.install --build gpu --venv /opt/corral --no-project
 COPY pyproject.toml setup.py model_registry.yaml ./
+COPY adapters adapters
+COPY recipes recipes
+COPY training training
 COPY server server
 COPY evaluation evaluation
 COPY --from=web /src/server/web/static /src/server/web/static
@@ -57,6 +63,7 @@ ENV PATH=/opt/corral/bin:$PATH \
     CORRAL_CACHE_DIR=/var/cache/corral \
     XDG_CACHE_HOME=/var/cache/corral/xdg
 COPY model_registry.yaml /etc/corral/model_registry.yaml
+COPY adapters /etc/corral/adapters
 COPY scripts/healthcheck.py /usr/local/lib/corral/healthcheck.py
 VOLUME /var/cache/corral
 EXPOSE 8000

@@ -8,7 +8,7 @@
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help serve test check bench lock clean install install-dev
+.PHONY: help serve test check bench lock clean install install-dev install-train
 
 # Set here, so that the environment's values are overridden and the command line's are not.
 PYTHON   := python3
@@ -27,8 +27,8 @@ require := command -v '$(PYTHON)' >/dev/null || { \
 
 help: ## this list
 	@echo 'make TARGET'
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
-	    printf '  %-7s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	    printf '  %-13s %s\n' "$$name" "$$text"; done
 
 install:
 	@$(require)
@@ -37,8 +37,12 @@ install:
 
 install-dev:
 	@$(require)
-	@'$(PYTHON)' -m scripts.install --build $(BUILD) --dev
+	@'$(PYTHON)' -m scripts.install --build $(BUILD) --dev --train
 	@'$(PYTHON)' -m scripts.build_web --dev
+
+install-train: ## install what `corral train` needs besides
+	@$(require)
+	@'$(PYTHON)' -m scripts.install --build $(BUILD) --train
 
 serve: install ## install what is missing, bring the default model, serve (PORT= HOST= REGISTRY= BUILD=)
 	@exec $(bin)/corral serve $(strip $(flags))

@@ -1,9 +1,9 @@
 """The build steps that pyproject.toml cannot say: a wheel carries the registry and the chat page.
 
-``model_registry.yaml`` lies at the root of the repository, where people look for it and edit it. A
-wheel holds a copy at ``server/model_registry.yaml``, so an installed Corral finds its default
-registry beside its code. An editable install (``make serve``) makes no copy and reads the file at
-the root.
+``model_registry.yaml``, the adapters that it names and the recipes lie at the root of the
+repository, where people look for them and edit them. A wheel holds copies beside the code that
+reads them, so an installed Corral finds its default registry and its recipes. An editable install
+(``make serve``) makes no copies and reads the files at the root.
 
 The chat page is built of ``clients/web`` into ``server/web/static`` before either distribution is
 made. Where that is not possible, or a source distribution holds the page alone, what is there is
@@ -19,7 +19,22 @@ from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
 
 ROOT = Path(__file__).resolve().parent
-REGISTRY = "model_registry.yaml"
+# What lies at the root → the package that it is copied into.
+COPIED = {
+    "model_registry.yaml": "server",
+    "adapters/*/*": "server",
+    "recipes/*.yaml": "training",
+    "recipes/accelerate/*.yaml": "training",
+}
+
+
+def copied() -> dict[str, str]:
+    """Each file that is copied, and where it stands in the wheel; relative to the root."""
+    return {
+        str(path.relative_to(ROOT)): str(Path(package) / path.relative_to(ROOT))
+        for pattern, package in COPIED.items()
+        for path in sorted(ROOT.glob(pattern))
+    }
 
 
 def build_page() -> None:
@@ -29,23 +44,25 @@ def build_page() -> None:
 
 
 class BuildPy(build_py):
-    """build_py that builds the chat page and copies the registry into the package."""
+    """build_py that builds the chat page and copies what lies at the root into the packages."""
 
     def run(self) -> None:
         if not self.editable_mode:
             build_page()
         super().run()
         if not self.editable_mode:
-            target = Path(self.build_lib) / "server" / REGISTRY
-            self.copy_file(REGISTRY, str(target), preserve_mode=False)
+            for source, place in copied().items():
+                target = Path(self.build_lib) / place
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.copy_file(source, str(target), preserve_mode=False)
 
     def get_source_files(self) -> list[str]:
         """Files for the source distribution, relative to the root."""
-        return [*super().get_source_files(), REGISTRY]
+        return [*super().get_source_files(), *copied()]
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         outputs: list[str] = super().get_outputs(include_bytecode)
-        return [*outputs, str(Path(self.build_lib) / "server" / REGISTRY)]
+        return [*outputs, *(str(Path(self.build_lib) / place) for place in copied().values())]
 
 
 class Sdist(sdist):

@@ -235,13 +235,13 @@ def install_engine(venv: Path, build: str, project: bool) -> None:
         say("note: Triton compiles a launcher at run time. Run: apt-get install gcc python3-dev")
 
 
-def bring_up_to_date(venv: Path, build: str, dev: bool, project: bool) -> None:
+def bring_up_to_date(venv: Path, build: str, extras: list[str], project: bool) -> None:
     """Install what the stamps say is missing."""
     inputs = {build: [LOCKS / f"{build}.txt", LOCKS / "torch-cpu.txt"]}
     if project:
         inputs[build] += [ROOT / "pyproject.toml", ROOT / "setup.py"]
-    if dev:
-        inputs["dev"] = [LOCKS / "dev.txt"]
+    for extra in extras:
+        inputs[extra] = [LOCKS / f"{extra}.txt"]
     if not stale(venv, inputs):
         return
     started = time.monotonic()
@@ -254,8 +254,8 @@ def bring_up_to_date(venv: Path, build: str, dev: bool, project: bool) -> None:
         for name in parts:
             (venv / f".corral-{name}").unlink(missing_ok=True)
             (venv / ".corral-installing").touch()
-            if name == "dev":
-                install_lock(venv, LOCKS / "dev.txt")
+            if name in extras:
+                install_lock(venv, LOCKS / f"{name}.txt")
             else:
                 install_engine(venv, build, project)
             (venv / f".corral-{name}").write_text(digest(venv, inputs[name]))
@@ -267,13 +267,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--build", choices=["auto", "cpu", "gpu"], default="auto")
     parser.add_argument("--dev", action="store_true", help="also what tests and checks need")
+    parser.add_argument("--train", action="store_true", help="also what `corral train` needs")
     parser.add_argument("--venv", type=Path, default=ROOT / ".venv")
     parser.add_argument("--no-project", action="store_true", help="the packages, not Corral itself")
     options = parser.parse_args()
     venv = options.venv.resolve()
     build = detect_build(venv) if options.build == "auto" else options.build
     try:
-        bring_up_to_date(venv, build, options.dev, not options.no_project)
+        extras = [name for name in ("dev", "train") if getattr(options, name)]
+        bring_up_to_date(venv, build, extras, not options.no_project)
     except SetupError as error:
         say(str(error))
         return 1

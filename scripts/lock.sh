@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes requirements/{cpu,gpu,dev,node}.txt from pyproject.toml (`make lock`): every package of an
-# environment, pinned, for Python 3.11 to 3.13 on x86-64 Linux. Wheels only, so that an install never
+# Writes requirements/{cpu,gpu,dev,train,node}.txt from pyproject.toml (`make lock`): every package of
+# an environment, pinned, for Python 3.11 to 3.13 on x86-64 Linux. Wheels only, so that an install never
 # calls a compiler. No index or host is written: pip uses the one it is configured with.
 #
 #   UPGRADE=1 make lock     takes the newest versions; without it, pins stay where they still fit
@@ -27,7 +27,7 @@ compile() {
     sed -e "s/ and $pypy//" -e "s/ *; $platform//" -e "s/ and $platform//" \
         -e "s/ *; $newest  / /;s/ and $newest  /  /;s/ *; $newest and / ; /" \
         -e 's/ *# via/  # via/' \
-        -e "s|-r $tmp/dev.in|corral (dev)|" -e 's/corral (pyproject.toml)/corral/' "$out/$name.txt" >"$tmp/lock"
+        -e "s|-r $tmp/\([a-z]*\).in|corral (\1)|" -e "s|, -c $tmp/constraints||" -e 's/corral (pyproject.toml)/corral/' "$out/$name.txt" >"$tmp/lock"
     {
         echo "# Made by 'make lock' from pyproject.toml; do not edit. Linux x86-64, CPython 3.11 to 3.13."
         cat "$tmp/lock"
@@ -50,19 +50,26 @@ sed 's/==.*//' "$out/gpu.txt" | grep -vxFf "$tmp/cpu.names" >"$tmp/gpu.names" ||
 cp "$tmp/preferred" "$out/gpu.txt"
 compile gpu pyproject.toml --extra gpu
 
-# The tools fit both, and dev.txt holds only what neither build brings.
-python3 - >"$tmp/dev.in" <<'PY'
+# Tools and training fit both, and their files hold only what neither build brings.
+sed 's/ *#.*//' "$out/cpu.txt" >"$tmp/constraints"
+names "$out/gpu.txt" | sort | comm -12 - "$tmp/cpu.names" | sed 's/.*/^&==/' >"$tmp/both"
+for extra in dev train; do
+    python3 - "$extra" >"$tmp/$extra.in" <<'PY'
+import sys
 import tomllib
 from pathlib import Path
 
 project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
-print(*project["optional-dependencies"]["dev"], sep="\n")
+print(*project["optional-dependencies"][sys.argv[1]], sep="\n")
 PY
-sed 's/ *#.*//' "$out/cpu.txt" >"$tmp/constraints"
-compile dev "$tmp/dev.in" --constraints "$tmp/constraints"
-names "$out/gpu.txt" | sort | comm -12 - "$tmp/cpu.names" | sed 's/.*/^&==/' >"$tmp/both"
-grep -vf "$tmp/both" "$out/dev.txt" >"$tmp/dev" && cat "$tmp/dev" >"$out/dev.txt"
+    # torch is either build's own, and only the CPU build's lies outside of the constraints.
+    compile "$extra" "$tmp/$extra.in" --constraints "$tmp/constraints" \
+        --excludes "$out/excluded-cpu.txt"
+    grep -vf "$tmp/both" "$out/$extra.txt" >"$tmp/$extra" && cat "$tmp/$extra" >"$out/$extra.txt"
+    # Both are installed into one environment: what they share has one version.
+    sed 's/ *#.*//' "$out/$extra.txt" >>"$tmp/constraints"
+done
 
-for name in cpu gpu dev node; do
+for name in cpu gpu dev train node; do
     echo "$out/$name.txt: $(names "$out/$name.txt" | sort -u | grep -c .) packages"
 done

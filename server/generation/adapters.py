@@ -27,8 +27,9 @@ log = structlog.get_logger(__name__)
 # Looking whether files have changed takes microseconds, and for good where a network disk hangs.
 _LOOKERS = ThreadPoolExecutor(2, thread_name_prefix="look")
 _FETCHERS = ThreadPoolExecutor(8, thread_name_prefix="fetch-adapter")
-# Most adapters that an engine has room for unless its entry says more.
-_MOST = 8
+# Places for adapters unless the entry says otherwise: as many as there are adapters, but one for
+# an adapter that comes later beside a single one, and no more than so many.
+_LEAST, _MOST = 2, 8
 # Longest an engine that could start waits to learn the ranks of adapters that are being fetched.
 _RANKS_WITHIN_S = 60.0
 
@@ -180,7 +181,7 @@ def room(entries: Sequence[ModelEntry], ranks: Iterable[int]) -> tuple[int, int]
     """How many adapters the engine of ``entries`` takes, and up to which rank."""
     settings = entries[0].engine
     here = sum(entry.adapter is not None for entry in entries)
-    most = settings.max_adapters or min(here, _MOST)
+    most = settings.max_adapters or (min(max(here, _LEAST), _MOST) if here else 0)
     rank = settings.max_adapter_rank or min(max([LEAST_RANK, *ranks]), RANKS[-1])
     return most, rank
 

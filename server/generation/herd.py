@@ -228,9 +228,14 @@ class Herd:
         return _Group(Replicas(slots), loader, room(entries, ())[0])
 
     def _known(self, key: EngineKey, entries: Sequence[ModelEntry]) -> _Group | None:
-        """The group whose engines serve these entries as they are; None: others must be made."""
+        """The group whose engines serve these entries as they are; None: others must be made.
+
+        Adapters that have come to an engine with places for some take turns there until it is
+        loaded again for another reason: that is quicker, and keeps its prefix cache.
+        """
         known = self._groups.get(_identity(key, entries))
-        return known if known is not None and known.room >= room(entries, ())[0] else None
+        keeps = known is not None and (known.room or not room(entries, ())[0])
+        return known if keeps else None
 
     def _want(self, engines: Replicas) -> None:
         for slot in engines.slots:

@@ -10,6 +10,7 @@ What the package does, in the order of a request:
 * ``guard``         marks what the user wrote, so that it stays text whatever it spells
 * ``rendering``     runs one template over guarded messages
 * ``tokenizer``     a model directory's tokenizer, split into control tokens and plain text
+* ``answers``       what the model writes behind a prompt, for training
 * ``formatter``     puts the above together: messages in, ``Prompt`` (text, ids, stops) out
 
 **Control tokens.** A token such as ``</s>`` or ``<|im_end|>`` gets its id only where the template

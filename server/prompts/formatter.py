@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from server.errors import InvalidRequest
+from server.prompts.answers import answer_behind, end_answer
 from server.prompts.catalog import Format
 from server.prompts.conversation import Message, normalise, with_input
 from server.prompts.environment import read_template
@@ -37,6 +38,19 @@ class Prompt:
     stop: tuple[str, ...]
     stop_token_ids: tuple[int, ...]
     strip_leading_space: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A prompt and what the model is to write behind it.
+
+    Attributes:
+        prompt: What the engine would get.
+        token_ids: The answer's ids; the last one, and no other, ends the answer.
+    """
+
+    prompt: Prompt
+    token_ids: list[int]
 
 
 class Formatter:
@@ -94,26 +108,49 @@ class Formatter:
                 part of the request is at fault.
         """
         _check_ending(messages, add_generation_prompt, continue_final_message)
-        taught: Sequence[Mapping[str, Any]] = ()
-        if tools and self.knows("tools"):
-            template_kwargs = {**(template_kwargs or {}), "tools": list(tools)}
-        else:
-            taught = tools
-        text, mark = self._renderer.render(
-            self._turns(messages, taught),
+        text, mark = self._run_template(
+            messages,
             template_kwargs,
+            tools,
             generate=add_generation_prompt,
             resume=continue_final_message,
         )
-        _check_unicode(text, "messages")
-        return Prompt(
-            text=text.replace(mark, ""),
-            token_ids=self.tokenizer.encode_rendered(text, mark),
-            stop=self.stop,
-            stop_token_ids=self.stop_token_ids,
-            # An answer that is continued has its space already.
-            strip_leading_space=self.format.strip_leading_space and not continue_final_message,
-        )
+        return self._prompt(text, mark, resume=continue_final_message)
+
+    def render_answered(
+        self,
+        messages: Sequence[Message],
+        *,
+        template_kwargs: Mapping[str, Any] | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Answered:
+        """Render a conversation that ends with an answer, for a model to be trained on.
+
+        Args:
+            messages: At least two; the last is an assistant's.
+            template_kwargs: As for `render`.
+            tools: As for `render`.
+
+        Raises:
+            InvalidRequest: As `render`; or the template does not write the answer behind the prompt
+                that it makes of the messages before it.
+        """
+        asked = messages[:-1]
+        _check_ending(asked, True, False)
+        before, mark = self._run_template(asked, template_kwargs, tools, generate=True)
+        prompt = self._prompt(before, mark)
+        whole, own_mark = self._run_template(messages, template_kwargs, tools, generate=False)
+        _check_unicode(whole, "messages")
+        # An answer may hold the mark that the prompt alone was rendered with.
+        before = before.replace(mark, own_mark)
+        answer = answer_behind(before, whole)
+        ids = self.tokenizer.encode_rendered(answer, own_mark, after=before)
+        ended = end_answer(ids, self.stop_token_ids)
+        if ended is None:
+            kept = answer.rstrip()
+            ids = self.tokenizer.encode_rendered(kept, own_mark, after=before)
+            ended = [*ids, self.tokenizer.require_eos()]
+        return Answered(prompt=prompt, token_ids=ended)
 
     def knows(self, variable: str) -> bool:
         """Whether the chat template reads ``variable``.
@@ -191,6 +228,35 @@ class Formatter:
             "bos_token": self.tokenizer.bos_token if bos else "",
         }
         return Renderer(source, special, self.tokenizer.control_pattern)
+
+    def _prompt(self, text: str, mark: str, *, resume: bool = False) -> Prompt:
+        _check_unicode(text, "messages")
+        return Prompt(
+            text=text.replace(mark, ""),
+            token_ids=self.tokenizer.encode_rendered(text, mark),
+            stop=self.stop,
+            stop_token_ids=self.stop_token_ids,
+            # An answer that is continued has its space already.
+            strip_leading_space=self.format.strip_leading_space and not resume,
+        )
+
+    def _run_template(
+        self,
+        messages: Sequence[Message],
+        template_kwargs: Mapping[str, Any] | None,
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        generate: bool,
+        resume: bool = False,
+    ) -> tuple[str, str]:
+        """The rendered messages with marks in them, and the mark; see `Renderer.render`."""
+        taught: Sequence[Mapping[str, Any]] = ()
+        if tools and self.knows("tools"):
+            template_kwargs = {**(template_kwargs or {}), "tools": list(tools)}
+        else:
+            taught = tools
+        turns = self._turns(messages, taught)
+        return self._renderer.render(turns, template_kwargs, generate=generate, resume=resume)
 
     def _turns(
         self, messages: Sequence[Message], taught: Sequence[Mapping[str, Any]]

@@ -82,6 +82,16 @@ class PromptTokenizer:
         """Number of tokens, added tokens included."""
         return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
+    def require_eos(self) -> int:
+        """Id of EOS.
+
+        Raises:
+            SourceError: The tokenizer has none.
+        """
+        if self.eos_token not in self.control_tokens:
+            raise SourceError("This model's tokenizer has no end-of-sequence token (eos_token).")
+        return self.control_tokens[self.eos_token]
+
     def encode_text(self, text: str) -> list[int]:
         """Ids of a text at the start of a sequence; never a control token, never BOS."""
         return self._encode_run(text, True) if text else []
@@ -94,18 +104,18 @@ class PromptTokenizer:
             # Half a surrogate pair; the formatter refuses it with a proper message.
             return len(text)
 
-    def encode_rendered(self, text: str, mark: str = "") -> list[int]:
+    def encode_rendered(self, text: str, mark: str = "", *, after: str = "") -> list[int]:
         """Ids of a rendered prompt: control tokens where they are spelled out, text elsewhere.
 
         Args:
             text: The prompt.
             mark: The guard's mark, which is taken out of the text; "" if there is none, and
                 then whatever spells a control token is one.
+            after: What has been encoded already and the text goes on from, marks included.
         """
         ids: list[int] = []
         position = 0
-        first = True
-        strip_left = False
+        first, strip_left = self._state_after(after)
         for match in self._pattern.finditer(text):
             token = self._added[match[0]]
             run = text[position : match.start()]
@@ -126,6 +136,16 @@ class PromptTokenizer:
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Each token as the vocabulary spells it (``▁the``, ``Ġthe``); "" for unknown ids."""
         return [self._tokenizer.id_to_token(number) or "" for number in ids]
+
+    def _state_after(self, before: str) -> tuple[bool, bool]:
+        """Whether a text behind ``before`` starts a sequence, and loses white space on its left."""
+        if not before:
+            return True, False
+        matches = [match for match in self._pattern.finditer(before) if match.end() == len(before)]
+        if not matches:
+            return False, False
+        token = self._added[matches[-1][0]]
+        return self.adds_bos and token.content == self.bos_token, token.rstrip
 
     def _append_run(
         self, ids: list[int], run: str, mark: str, first: bool, strip: tuple[bool, bool]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from server.errors import SourceError
 from server.registry.adapter_files import ADAPTER_HINT, missing_adapter_files
 from server.registry.cache import require_space
+from server.registry.hub_errors import hub_errors
 from server.registry.manifest import sha256_of
 from server.registry.progress import Progress
 from server.registry.sources_schema import ADAPTER_CONFIG, ADAPTER_WEIGHTS, HubSource
@@ -51,28 +53,76 @@ def fetch_repository(
     import huggingface_hub
 
     endpoint = os.environ.get("HF_ENDPOINT") or None
-    with _hub_errors(source):
+    with hub_errors(source):
         api = huggingface_hub.HfApi(endpoint=endpoint)
         info = api.model_info(source.hub, revision=source.revision, files_metadata=True)
         sizes = (_adapter_files if adapter else _choose_files)(source, info)
-        folder.mkdir(parents=True, exist_ok=True)
-        _drop_fragments(folder)
-        total = sum(sizes.values())
-        done = _bytes_below(folder)
-        require_space(folder, max(0, total - done))
-        with _watched(folder, f"download {source.hub}", total, progress):
-            huggingface_hub.snapshot_download(
-                source.hub,
-                revision=info.sha,
-                local_dir=folder,
-                allow_patterns=[_literal(name) for name in sizes],
-                endpoint=endpoint,
-                tqdm_class=_silent_bar(),
-            )
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-    _drop_strangers(folder, sizes)
+        _download(source, "model", info.sha, sizes, folder, progress)
     _verify(source, info, folder, progress)
     return {"commit": info.sha or ""}
+
+
+def fetch_data_files(
+    source: HubSource, pattern: str, folder: Path, progress: Progress
+) -> dict[str, str]:
+    """Download files of a data set.
+
+    Args:
+        source: Repository of a data set, and revision.
+        pattern: Which of its files, as a glob over their whole paths.
+        folder: As for `fetch_repository`.
+        progress: Told of the bytes.
+
+    Returns:
+        ``{"commit": …}``: the commit that the revision points to now.
+
+    Raises:
+        SourceError: As `fetch_repository`; or no file matches.
+    """
+    import huggingface_hub
+
+    endpoint = os.environ.get("HF_ENDPOINT") or None
+    with hub_errors(source):
+        api = huggingface_hub.HfApi(endpoint=endpoint)
+        info = api.dataset_info(source.hub, revision=source.revision, files_metadata=True)
+        sizes = {
+            sibling.rfilename: sibling.size or 0
+            for sibling in info.siblings or []
+            if fnmatch.fnmatchcase(sibling.rfilename, pattern)
+        }
+        if not sizes:
+            raise SourceError(f"{source.hub} holds no file that matches '{pattern}'.")
+        _download(source, "dataset", info.sha, sizes, folder, progress)
+    return {"commit": info.sha or ""}
+
+
+def _download(
+    source: HubSource,
+    kind: str,
+    commit: str | None,
+    sizes: dict[str, int],
+    folder: Path,
+    progress: Progress,
+) -> None:
+    """Bring these files of a repository of a kind, and drop all others from the folder."""
+    import huggingface_hub
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _drop_fragments(folder)
+    total = sum(sizes.values())
+    require_space(folder, max(0, total - _bytes_below(folder)))
+    with _watched(folder, f"download {source.hub}", total, progress):
+        huggingface_hub.snapshot_download(
+            source.hub,
+            repo_type=kind,
+            revision=commit,
+            local_dir=folder,
+            allow_patterns=[_literal(name) for name in sizes],
+            endpoint=os.environ.get("HF_ENDPOINT") or None,
+            tqdm_class=_silent_bar(),
+        )
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    _drop_strangers(folder, sizes)
 
 
 def _files_at_top(info: ModelInfo) -> dict[str, int]:
@@ -218,70 +268,3 @@ def _bytes_below(folder: Path) -> int:
         except OSError:
             continue  # renamed in between
     return total
-
-
-@contextmanager
-def _hub_errors(source: HubSource) -> Iterator[None]:
-    """Translate the hub client's errors; the disk's are left to the caller."""
-    try:
-        yield
-    except Exception as error:
-        message = _explain(source, error)
-        if message is None:
-            raise
-        raise SourceError(message) from error
-
-
-def _explain(source: HubSource, error: Exception) -> str | None:
-    """What to say of an error, or None for one that is not the hub's or the network's."""
-    from huggingface_hub import errors
-
-    name = source.hub
-    where = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    match error:
-        case errors.GatedRepoError():
-            return (
-                f"{name} is gated: accept its licence at {where}/{name}, then set HF_TOKEN to a "
-                "token of the account that did."
-            )
-        case errors.RepositoryNotFoundError():
-            return (
-                f"{name} was not found on the hub. Check its name; if it is private, set HF_TOKEN "
-                "to a token that may read it."
-            )
-        case errors.RevisionNotFoundError():
-            return f"{name} has no revision '{source.revision}'."
-        case errors.HfHubHTTPError():
-            return _status_message(name, error.response.status_code, error)
-        case errors.HFValidationError():
-            return f"{name}: {error}"
-    return _unreachable(name, where, error) if _is_network_error(error) else None
-
-
-def _is_network_error(error: Exception) -> bool:
-    """Offline in one of the ways that the hub's client and its HTTP library report it."""
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.OfflineModeIsEnabled | errors.LocalEntryNotFoundError):
-        return True
-    if isinstance(error, OSError):
-        # With another errno it is the disk's: full, read-only, no permission.
-        return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
-    return type(error).__module__.startswith("http")
-
-
-def _status_message(name: str, status: int, error: Exception) -> str:
-    if status in (401, 403):
-        return (
-            f"The hub refuses access to {name} ({status}). Accept its licence on its page if it "
-            "has one, and set HF_TOKEN to a token that may read it."
-        )
-    return f"The hub answered {status} for {name}. Try again later. It said: {error}"
-
-
-def _unreachable(name: str, where: str, error: Exception) -> str:
-    return (
-        f"{name} is not in the cache, and {where} cannot be reached ({type(error).__name__}: "
-        f"{error}). Check the network, or use a directory or package source. Files that "
-        "have arrived whole are kept for the next attempt."
-    )

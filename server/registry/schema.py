@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -66,6 +67,20 @@ CpuBinding = Annotated[
 ]
 """Where an engine's workers run, as text."""
 
+
+def _known_template(template: str, info: ValidationInfo) -> str:
+    known: Collection[str] | None = (info.context or {}).get(TEMPLATES_CONTEXT)
+    if known is not None and template not in known:
+        raise PydanticCustomError(
+            "template_unknown",
+            "{reason}",
+            {"reason": f"unknown template '{template}'{suggestion(template, known)}"},
+        )
+    return template
+
+
+TemplateName = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_known_template)]
+"""Id of a prompt format; checked where the formats are handed in."""
 
 ParserName = Annotated[str, Field(min_length=1, max_length=50, pattern="^[a-z0-9_.-]+$")]
 
@@ -163,7 +178,7 @@ class EngineSettings(Section):
     the least busy one, or to one that knows the beginning of its prompt."""
     max_adapters: Annotated[StrictInt, Field(ge=1, le=256)] | None = None
     """Most adapters held beside the weights at the same time. Left out: as many as the registry
-    has for this model, at most 8."""
+    has for this model when it is loaded, at least 2 and at most 8."""
     max_adapter_rank: Annotated[StrictInt, Field(ge=1, le=512)] | None = None
     """Largest rank of an adapter. Left out: the largest that the registry's adapters have."""
     extra: dict[str, JsonValue] = Field(default_factory=dict)
@@ -204,7 +219,7 @@ class ModelEntry(Section):
     reasoning_parser are that entry's."""
     adapter: AdapterSource | None = None
     """For an adapter: where its files come from, exactly one of directory, hub, package."""
-    template: str = Field(default="auto", min_length=1, max_length=100)
+    template: TemplateName = "auto"
     """Prompt format the model was trained on; auto is the chat template in its own files."""
     history: Literal["turns", "fold", "none"] = "turns"
     """How earlier turns are put to a model trained on single turns: turns repeats the format,
@@ -240,18 +255,6 @@ class ModelEntry(Section):
     its room is needed."""
     sleep_level: Literal[1, 2] = 1
     """How it sleeps: 1 keeps its weights in RAM, 2 reads them from disk again."""
-
-    @field_validator("template")
-    @classmethod
-    def _template_is_known(cls, template: str, info: ValidationInfo) -> str:
-        known: Collection[str] | None = (info.context or {}).get(TEMPLATES_CONTEXT)
-        if known is not None and template not in known:
-            raise PydanticCustomError(
-                "template_unknown",
-                "{reason}",
-                {"reason": f"unknown template '{template}'{suggestion(template, known)}"},
-            )
-        return template
 
     @property
     def engine_key(self) -> EngineKey:

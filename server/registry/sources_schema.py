@@ -173,7 +173,7 @@ def _kind_of(value: Any) -> str | None:
     return TAG_PREFIX + present[0] if len(present) == 1 else None
 
 
-_ONE_KIND = Discriminator(
+ONE_KIND = Discriminator(
     _kind_of,
     custom_error_type="source_kind",
     custom_error_message="must be a mapping with exactly one of directory, hub, package",
@@ -183,8 +183,8 @@ _Hub = Annotated[HubSource, Tag(TAG_PREFIX + "hub")]
 _Package = Annotated[PackageSource, Tag(TAG_PREFIX + "package")]
 _AdapterPackage = Annotated[AdapterPackageSource, Tag(TAG_PREFIX + "package")]
 
-Source = Annotated[_Directory | _Hub | _Package, _ONE_KIND]
+Source = Annotated[_Directory | _Hub | _Package, ONE_KIND]
 """Where a model's files come from: exactly one of the three kinds."""
 
-AdapterSource = Annotated[_Directory | _Hub | _AdapterPackage, _ONE_KIND]
+AdapterSource = Annotated[_Directory | _Hub | _AdapterPackage, ONE_KIND]
 """Where an adapter's files come from: exactly one of the three kinds."""

@@ -290,7 +290,30 @@ async def test_an_only_model_is_the_base(farm: Farm, lora: Path) -> None:
         assert (await call).json()["choices"][0]["message"]["content"] == "xy"
         assert (await client.post("/v1/chat/completions", json=chat("mine"))).status_code == 200
         await until(lambda: [engine.alive for engine in ranch.engines] == [False, True])
-        assert [spec.max_adapters for spec in ranch.specs] == [0, 1]
+        assert [spec.max_adapters for spec in ranch.specs] == [0, 2]
+
+
+async def test_an_engine_with_places_goes_on_whatever_comes(
+    farm: Farm, lora: Path, tmp_path: Path
+) -> None:
+    base = {"id": "base", "template": "chatml"}
+    one = {"id": "one", "base": "base", "adapter": {"directory": str(lora)}}
+    one |= {"template": "chatml"}
+    others = {
+        name: write_adapter(tmp_path / name, SHAPES, rank=4, seed=seed)
+        for seed, name in enumerate(("two", "three"), start=2)
+    }
+    async with farm.running(base, one) as (ranch, client):
+        await until(lambda: ranch.herd.resolve("base").engines.state.status == "ready")
+        for name, folder in others.items():
+            assert (await load(client, name, folder)).status_code == 200
+        for name in ("one", "two", "three"):
+            ranch.play(Delta(0, "ok", [1], finish_reason="stop"))
+            answer = await client.post("/v1/chat/completions", json=chat(name))
+            assert answer.status_code == 200, answer.text
+        # The two places were enough for the second; the third takes turns with them.
+        assert [spec.max_adapters for spec in ranch.specs] == [2]
+        assert [engine.alive for engine in ranch.engines] == [True]
 
 
 # --- as entries -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pytest_asyncio
 from tests.browser.conftest import Profiles
 from tests.browser.support import ATTACKS, PHONE, Chat, Route, expect, findings
 from tests.e2e.harness import (
+    ALPACA,
     CAPITAL,
     DIALOGUE,
     INSTRUCT,
@@ -202,10 +203,11 @@ async def test_profiles_are_apart(profile: Profiles) -> None:
     await expect(other.page.get_by_text("Your chats will be here.")).to_be_visible()
 
 
-async def test_three_stages_side_by_side(chat: Chat) -> None:
+async def test_four_stages_side_by_side(chat: Chat) -> None:
     await chat.page.get_by_role("link", name="Compare").click()
     columns = [
-        chat.page.get_by_role("region", name=name, exact=True) for name in (INSTRUCT, RAW, DIALOGUE)
+        chat.page.get_by_role("region", name=name, exact=True)
+        for name in (INSTRUCT, RAW, DIALOGUE, ALPACA)
     ]
     for column in columns:
         await expect(column).to_be_visible()
@@ -219,7 +221,7 @@ async def test_three_stages_side_by_side(chat: Chat) -> None:
         await expect(column.locator(".facts")).to_contain_text("tokens read")
     await expect(chat.button("Stop")).to_have_count(0)
     said = {await column.locator(".prose").inner_text() for column in columns}
-    assert len(said) == 3, "each has its own prompt"
+    assert len(said) == 4, "each has its own prompt"
 
 
 async def test_a_machine_without_a_network(chat: Chat) -> None:

@@ -1,9 +1,9 @@
 """The fenced code blocks of the documents.
 
 A block's info string says what it is, and so how it is tested: ``sh`` is run against the server,
-``sh make`` is what make would run, ``sh docker`` is only parsed, ``python`` is run, ``yaml`` is
-loaded as a registry, ``yaml task`` as a task file of the evaluation, ``text`` is a drawing, or a
-file of another program.
+``sh make`` is what make would run, ``sh docker`` is only parsed, and so is ``sh train``,
+``python`` is run, ``yaml`` is loaded as a registry, ``yaml task`` as a task file of the evaluation,
+``yaml recipe`` as a recipe, ``text`` is a drawing, or a file of another program.
 """
 
 from __future__ import annotations
@@ -22,9 +22,21 @@ DOCUMENTS = [
     ROOT / "docs" / "clients.md",
     ROOT / "docs" / "evaluation.md",
     ROOT / "docs" / "operations.md",
+    ROOT / "docs" / "training.md",
     *sorted((ROOT / "docs" / "decisions").glob("*.md")),
 ]
-KINDS = {"sh", "sh make", "sh docker", "python", "yaml", "yaml task", "text", "mermaid"}
+KINDS = {
+    "sh",
+    "sh make",
+    "sh docker",
+    "sh train",
+    "python",
+    "yaml",
+    "yaml recipe",
+    "yaml task",
+    "text",
+    "mermaid",
+}
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -137,7 +137,7 @@ def test_variables_that_are_named_exist(document: str) -> None:
 def test_functions_that_the_architecture_names_exist() -> None:
     source = "\n".join(
         path.read_text("utf-8")
-        for folder in ("server", "evaluation")
+        for folder in ("server", "evaluation", "training")
         for path in (ROOT / folder).rglob("*.py")
     )
     names = {name.rpartition(".")[2] for name in re.findall(r"`([\w.]+)`", ARCHITECTURE)}

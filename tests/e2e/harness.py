@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 INSTRUCT = "smollm2-135m-instruct"
 DIALOGUE = "smollm2-135m-dialogue"
 RAW = "smollm2-135m-raw"
+ALPACA = "smollm2-135m-alpaca"
 # Without the second sentence two first tokens are equally likely, and the processor decides.
 CAPITAL = "What is the capital of France? Answer in one sentence."
 PARIS = "The capital of France is Paris."

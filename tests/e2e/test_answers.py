@@ -10,7 +10,7 @@ import httpx
 import pytest
 from openai import AsyncOpenAI, BadRequestError, NotFoundError, OpenAI
 
-from tests.e2e.harness import CAPITAL, DIALOGUE, INSTRUCT, PARIS, RAW, Server
+from tests.e2e.harness import ALPACA, CAPITAL, DIALOGUE, INSTRUCT, PARIS, RAW, Server
 
 pytestmark = pytest.mark.timeout(120)
 QUESTION: list[Any] = [{"role": "user", "content": CAPITAL}]
@@ -78,7 +78,7 @@ def test_the_models_hub_name_is_an_alias(client: OpenAI) -> None:
 
 
 def test_models_are_listed_in_the_registrys_order(client: OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [INSTRUCT, RAW, DIALOGUE]
+    assert [model.id for model in client.models.list()] == [INSTRUCT, RAW, DIALOGUE, ALPACA]
 
 
 def test_content_parts_and_developer_messages(client: OpenAI) -> None:

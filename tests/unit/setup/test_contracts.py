@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parents[3]
 ALLOWED = {
     "__init__": "",
     "cli": "import server.app, uvicorn",
+    "serve": "import server.app, uvicorn",
+    "commands.__init__": "",
     "app": "import server.api.chat, fastapi",
     "settings": "import server.errors",
     "api.__init__": "import starlette",
@@ -40,7 +42,10 @@ pytestmark = pytest.mark.skipif(not find_spec("importlinter"), reason="needs imp
 
 
 def lint(
-    folder: Path, evaluation: str = "import openai", **changed: str
+    folder: Path,
+    evaluation: str = "import openai",
+    training: str = "import trl, server.prompts.formatter, server.registry.loader",
+    **changed: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the contracts over the server above, with some modules' text replaced."""
     modules = ALLOWED | {name.replace("__", "."): text for name, text in changed.items()}
@@ -48,8 +53,11 @@ def lint(
         path = folder / "server" / (name.replace(".", "/") + ".py")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text + "\n")
-    (folder / "evaluation").mkdir()
-    (folder / "evaluation" / "__init__.py").write_text(evaluation + "\n")
+    for package, text in (("evaluation", evaluation), ("training", training)):
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").write_text(text + "\n")
+    for module in ("cli", "recipe_loader", "job", "data"):
+        (folder / "training" / f"{module}.py").touch()
     (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
     code = "import sys; sys.path.insert(0, '.'); from importlinter.cli import lint_imports_command"
     command = [sys.executable, "-c", f"{code}; lint_imports_command()", "--no-cache"]
@@ -100,3 +108,10 @@ def test_the_evaluation_knows_endpoints_alone(text: str, tmp_path: Path) -> None
     done = lint(tmp_path, evaluation=text)
     assert done.returncode != 0
     assert "The evaluation knows endpoints, not the server BROKEN" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["import server.engines.base", "import evaluation", "import vllm"])
+def test_the_training_knows_prompts_and_registry_alone(text: str, tmp_path: Path) -> None:
+    done = lint(tmp_path, training=text)
+    assert done.returncode != 0
+    assert "The training knows prompts and registry, not the server BROKEN" in done.stdout

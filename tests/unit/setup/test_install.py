@@ -172,15 +172,15 @@ def test_what_was_cut_short_is_begun_anew_and_what_is_done_is_not_repeated(
     monkeypatch.setattr(install, "check_disk", lambda venv, build: None)
     monkeypatch.setattr(install, "pip", pip)
     with pytest.raises(KeyboardInterrupt):
-        install.bring_up_to_date(venv, "cpu", dev=True, project=True)
+        install.bring_up_to_date(venv, "cpu", ["dev", "train"], project=True)
     assert (venv / "half a package").exists()
 
     interrupt.clear()
-    install.bring_up_to_date(venv, "cpu", dev=True, project=True)
+    install.bring_up_to_date(venv, "cpu", ["dev", "train"], project=True)
     assert not (venv / "half a package").exists()
-    assert calls[-1].endswith("dev.txt")
+    assert [Path(call).name for call in calls[-2:]] == ["dev.txt", "train.txt"]
 
     calls.clear()
-    install.bring_up_to_date(venv, "cpu", dev=False, project=True)
-    install.bring_up_to_date(venv, "cpu", dev=True, project=True)
+    install.bring_up_to_date(venv, "cpu", [], project=True)
+    install.bring_up_to_date(venv, "cpu", ["dev", "train"], project=True)
     assert calls == []

@@ -40,7 +40,7 @@ def test_no_file_names_a_host_or_a_path_of_the_machine_that_made_it(path: Path) 
     assert not re.search(r"\b[a-z0-9-]+\.(org|com|net|io|dev)\b", text)
 
 
-@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt", "node.txt"])
+@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt", "train.txt", "node.txt"])
 def test_every_package_is_pinned_to_one_version(name: str) -> None:
     for requirements in pins(name).values():
         for requirement in requirements:
@@ -50,7 +50,7 @@ def test_every_package_is_pinned_to_one_version(name: str) -> None:
 
 
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["cpu.txt", "gpu.txt", "dev.txt", "train.txt"])
 def test_one_version_of_a_package_applies_to_a_python(name: str, python: str) -> None:
     environment = {"python_version": python, "python_full_version": f"{python}.1"}
     for package, requirements in pins(name).items():
@@ -104,8 +104,25 @@ def test_every_dependency_of_the_project_is_locked_within_its_bounds(name: str) 
             assert requirement.specifier.contains(specifier.version), text
 
 
-def test_the_tools_bring_nothing_that_both_builds_have() -> None:
-    assert not set(pins("dev.txt")) & set(pins("cpu.txt")) & set(pins("gpu.txt"))
+@pytest.mark.parametrize("name", ["dev.txt", "train.txt"])
+def test_what_comes_besides_is_nothing_that_both_builds_have(name: str) -> None:
+    assert not set(pins(name)) & set(pins("cpu.txt")) & set(pins("gpu.txt"))
+    assert "torch" not in pins(name)
+
+
+def test_what_the_tools_and_training_share_has_one_version() -> None:
+    tools, training = pins("dev.txt"), pins("train.txt")
+    shared = tools.keys() & training.keys()
+    assert {name: tools[name] for name in shared} == {name: training[name] for name in shared}
+
+
+def test_training_is_locked_within_its_bounds() -> None:
+    locked = pins("train.txt")
+    for text in PROJECT["optional-dependencies"]["train"]:
+        requirement = Requirement(text)
+        for pinned in locked[canonicalize_name(requirement.name)]:
+            (specifier,) = pinned.specifier
+            assert requirement.specifier.contains(specifier.version), text
 
 
 def test_node_is_one_that_the_page_is_built_with() -> None:

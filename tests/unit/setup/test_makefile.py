@@ -51,7 +51,7 @@ def test_serve_builds_the_page_before_it_serves() -> None:
 
 def test_test_runs_everything_and_fast_leaves_out_the_real_engine() -> None:
     lines = dry_run("test")
-    assert "'python3' -m scripts.install --build auto --dev" in lines
+    assert "'python3' -m scripts.install --build auto --dev --train" in lines
     assert "'python3' -m scripts.build_web --dev" in lines
     assert lines[-1].strip() == "exec .venv/bin/python -m pytest"
     assert dry_run("test", "FAST=1")[-1].strip() == "exec .venv/bin/python -m pytest -m 'not e2e'"
@@ -67,8 +67,8 @@ def test_make_alone_lists_the_targets() -> None:
     done = subprocess.run(
         ["make"], cwd=ROOT, capture_output=True, text=True, check=True, env={"PATH": os.defpath}
     )
-    for target in ("help", "serve", "test", "check", "bench", "lock", "clean"):
-        assert f"\n  {target:7} " in done.stdout
+    for target in ("help", "install-train", "serve", "test", "check", "bench", "lock", "clean"):
+        assert f"\n  {target:13} " in done.stdout
 
 
 def test_a_python_that_is_not_there_is_named() -> None:

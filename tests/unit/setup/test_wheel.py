@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 import server
+from server.prompts.catalog import FORMATS
+from server.registry.adapters import AdapterStore
+from server.registry.loader import load_registry
 from tests.support.page import write_page
 from tests.unit.setup.support_page import has_node, write_project
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = {"server", "evaluation"}
+PACKAGES = {"server", "evaluation", "training"}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +43,8 @@ def copy_checkout(copy: Path) -> None:
     left_out = shutil.ignore_patterns("__pycache__", "static", ".building-*")
     for package in PACKAGES:
         shutil.copytree(ROOT / package, copy / package, ignore=left_out)
+    for folder in ("adapters", "recipes"):
+        shutil.copytree(ROOT / folder, copy / folder)
     registry = ROOT / "model_registry.yaml"
     (copy / registry.name).write_bytes(registry.read_bytes())
 
@@ -62,6 +67,24 @@ def test_its_version_is_the_servers(wheel: zipfile.ZipFile) -> None:
 def test_it_carries_the_registry_beside_the_code(wheel: zipfile.ZipFile) -> None:
     expected = (ROOT / "model_registry.yaml").read_bytes()
     assert wheel.read("server/model_registry.yaml") == expected
+
+
+def test_it_carries_the_adapters_that_the_registry_names(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    wheel.extractall(tmp_path)
+    registry = load_registry(tmp_path / "server" / "model_registry.yaml", known_templates=FORMATS)
+    adapters = [entry.adapter for entry in registry.models if entry.adapter is not None]
+    assert len(adapters) == 1
+    for adapter in adapters:
+        assert AdapterStore(tmp_path / "cache").copy(adapter).info.rank == 8
+
+
+def test_it_carries_every_recipe(wheel: zipfile.ZipFile) -> None:
+    recipes = [*(ROOT / "recipes").rglob("*.yaml")]
+    assert len(recipes) == 8
+    for path in recipes:
+        assert wheel.read(f"training/{path.relative_to(ROOT)}") == path.read_bytes()
 
 
 def test_it_carries_every_template(wheel: zipfile.ZipFile) -> None:
@@ -121,4 +144,5 @@ def test_it_has_the_command(wheel: zipfile.ZipFile) -> None:
     (entry,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
     text = wheel.read(entry).decode()
     assert "corral = server.cli:main" in text
-    assert "[corral.commands]\neval = evaluation.cli:app\n" in text
+    commands = "eval = evaluation.cli:app\ntrain = training.cli:app\n"
+    assert f"[corral.commands]\n{commands}" in text
