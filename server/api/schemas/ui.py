@@ -6,7 +6,15 @@ import re
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from server.api.schemas.sampling import SamplingFields
@@ -155,7 +163,23 @@ class ImportedFile(BaseModel):
 
     format: Literal["corral-chats"]
     version: Literal[1]
-    chats: list[ImportedChat]
+    # Looked at one by one (`imported_chat`): a large file is not looked at in one go.
+    chats: list[Any]
+
+
+def imported_chat(value: Any, at: int) -> ImportedChat:
+    """A chat of a file, which is the file's ``at``-th.
+
+    Raises:
+        RequestValidationError: It is none.
+    """
+    try:
+        return ImportedChat.model_validate(value)
+    except ValidationError as error:
+        place = ("body", "chats", at)
+        raise RequestValidationError(
+            [{**problem, "loc": (*place, *problem["loc"])} for problem in error.errors()]
+        ) from None
 
 
 class Preset(_Body):
