@@ -8,6 +8,7 @@ export default mergeConfig(
       environment: 'jsdom',
       // markdown-it goes through the page's aliases, as it does in the build.
       server: { deps: { inline: ['markdown-it'] } },
+      setupFiles: ['tests/support/setup.ts'],
       include: ['tests/**/*.test.ts'],
       restoreMocks: true,
     },

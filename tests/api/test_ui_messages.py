@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import httpx
@@ -190,6 +191,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"params": {"nothing": 1}}, "params.nothing"),
     ({"usage": {"x": "y" * 16_384}}, "usage"),
     ({"usage": [1]}, "usage"),
+    ({"usage": {"x": functools.reduce(lambda inside, _: [inside], range(300), 1)}}, "usage"),
     ({"error": {"x": "y" * 16_384}}, "error"),
     ({"finish_reason": "x" * 201}, "finish_reason"),
     ({"state": "done"}, "state"),

@@ -9,7 +9,7 @@ import pytest
 
 from server import __version__
 from server.api.admin.options import AdminOptions
-from tests.support.page import COOKIE, NOT_STORED, another, arrive, begin, say
+from tests.support.page import COOKIE, NOT_STORED, another, arrive, begin, cookie, say
 from tests.support.ranch import Ranch, chat, error, in_process
 
 KEYS = ["sk-corral-first-of-two", "sk-corral-second"]
@@ -48,9 +48,9 @@ async def test_a_first_visit(client: httpx.AsyncClient) -> None:
         "admin": "closed",
         "stored": True,
     }
-    value = client.cookies[COOKIE]
+    name, value = cookie(client)
     assert answer.headers["set-cookie"] == (
-        f"{COOKIE}={value}; HttpOnly; Max-Age=31536000; Path=/; SameSite=strict"
+        f"{name}={value}; HttpOnly; Max-Age=31536000; Path=/; SameSite=strict"
     )
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -58,10 +58,10 @@ async def test_a_first_visit(client: httpx.AsyncClient) -> None:
 
 async def test_the_next_visit_is_the_same_visitors(client: httpx.AsyncClient) -> None:
     await client.get("/ui/session")
-    value = client.cookies[COOKIE]
+    name, value = cookie(client)
     # Sent again, so that the year begins anew.
     answer = await client.get("/ui/session")
-    assert answer.headers["set-cookie"].startswith(f"{COOKIE}={value};")
+    assert answer.headers["set-cookie"].startswith(f"{name}={value};")
 
 
 async def test_the_cookie_goes_over_https_alone_where_it_came_so(ranch: Ranch) -> None:
@@ -81,9 +81,9 @@ async def test_a_visitor_survives_a_restart(
     async with in_process(ranch) as client:
         await arrive(client)
         number = await begin(client, title="Kept")
-        value = client.cookies[COOKIE]
+        name, value = cookie(client)
     async with in_process(make_ranch(database_url=database_url)) as client:
-        client.cookies.set(COOKIE, value)
+        client.cookies.set(name, value)
         assert (await client.get(f"/ui/chats/{number}")).json()["title"] == "Kept"
 
 
@@ -95,10 +95,11 @@ async def test_nobody_is_known_without_a_cookie(client: httpx.AsyncClient) -> No
 
 async def test_forged_cookies(ranch: Ranch, client: httpx.AsyncClient) -> None:
     await arrive(client)
-    visitor, signature = client.cookies[COOKIE].split(".")
+    name, mine = cookie(client)
+    visitor, signature = mine.split(".")
     async with another(ranch) as other:
         await arrive(other)
-        foreign = other.cookies[COOKIE].split(".")[0]
+        foreign = cookie(other)[1].split(".")[0]
     forged = [
         f"{foreign}.{signature}",
         f"{visitor}.{'0' * 64}",
@@ -113,11 +114,11 @@ async def test_forged_cookies(ranch: Ranch, client: httpx.AsyncClient) -> None:
     ]
     for value in forged:
         async with another(ranch) as thief:
-            answer = await thief.get("/ui/chats", headers={"cookie": f"{COOKIE}={value}"})
+            answer = await thief.get("/ui/chats", headers={"cookie": f"{name}={value}"})
             assert (value, answer.status_code) == (value, 401)
             # A new one is made, and not signed for what was sent.
-            await thief.get("/ui/session", headers={"cookie": f"{COOKIE}={value}"})
-            assert visitor not in thief.cookies[COOKIE]
+            await thief.get("/ui/session", headers={"cookie": f"{name}={value}"})
+            assert visitor not in cookie(thief)[1]
 
 
 async def test_a_secret_of_another_database_signs_nothing_here(
@@ -125,10 +126,29 @@ async def test_a_secret_of_another_database_signs_nothing_here(
 ) -> None:
     other = make_ranch(database_url=database_url.replace("corral.db", "other.db"))
     async with in_process(other) as client:
-        value = (await arrive(client)).cookies[COOKIE]
+        elsewhere, value = cookie(await arrive(client))
     async with in_process(ranch) as client:
-        client.cookies.set(COOKIE, value)
-        assert (await client.get("/ui/chats")).status_code == 401
+        here, _ = cookie(await arrive(client))
+        for name in (here, elsewhere):
+            client.cookies = httpx.Cookies({name: value})
+            assert (await client.get("/ui/chats")).status_code == 401
+
+
+async def test_servers_of_two_databases_on_one_machine_share_a_browser(
+    ranch: Ranch, make_ranch: Callable[..., Ranch], database_url: str
+) -> None:
+    other = make_ranch(database_url=database_url.replace("corral.db", "other.db"))
+    async with in_process(ranch) as here, in_process(other) as there:
+        # As with two ports of one host, which have one jar.
+        jar = here.cookies.jar
+        await arrive(here)
+        number = await begin(here, title="Mine")
+        there.cookies = httpx.Cookies(jar)
+        await there.get("/ui/session")
+        assert (await there.get("/ui/chats")).json()["data"] == []
+        here.cookies = httpx.Cookies(there.cookies)
+        await here.get("/ui/session")
+        assert (await here.get(f"/ui/chats/{number}")).json()["title"] == "Mine"
 
 
 async def test_visitors_do_not_see_each_other(ranch: Ranch, client: httpx.AsyncClient) -> None:

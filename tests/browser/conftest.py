@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,14 +58,22 @@ def options() -> dict[str, Any]:
 
 
 @pytest.fixture
-def make_ranch(tmp_path: Path, options: dict[str, Any]) -> Callable[[], Ranch]:
+def models() -> tuple[Mapping[str, Any], ...]:
+    """Of the registry; a test module may have its own."""
+    return MODELS
+
+
+@pytest.fixture
+def make_ranch(
+    tmp_path: Path, options: dict[str, Any], models: tuple[Mapping[str, Any], ...]
+) -> Callable[[], Ranch]:
     """Makes the same server once more: with the same models and the same database."""
     defaults = {
         "page_folder": STATIC,
         "database_url": f"sqlite:///{tmp_path / 'corral.db'}",
     }
     model = write_tiny_model(tmp_path / "tiny")
-    return lambda: Ranch(model, tmp_path / "cache", MODELS, **(defaults | options))
+    return lambda: Ranch(model, tmp_path / "cache", models, **(defaults | options))
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
+from server.engines.base import Delta
 from tests.browser.support import Chat, echo, expect
-from tests.support.ranch import Ranch
+from tests.support.ranch import Ranch, until
 
 
 async def menu(chat: Chat, title: str, item: str) -> None:
@@ -134,3 +136,26 @@ async def test_a_draft_stays_where_it_was_written(chat: Chat, ranch: Ranch) -> N
 async def test_a_chat_that_is_not_there(chat: Chat) -> None:
     await chat.open("/c/chat_0")
     await expect(chat.page.get_by_text("There is no such chat.")).to_be_visible()
+
+
+async def test_a_chat_is_deleted_while_it_is_answered(chat: Chat, ranch: Ranch) -> None:
+    ranch.play_after(asyncio.Event(), [Delta(0, "Once", [10])], 1.0)
+    await chat.write("Tell a story")
+    await expect(chat.said).to_have_text("Once")
+    await menu(chat, "Tell a story", "Delete")
+    await chat.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await until(lambda: len(ranch.aborted) == 1)
+    await chat.page.wait_for_timeout(2500)  # until it would have been kept again
+    await expect(chat.page.get_by_role("log", name="Notices")).to_have_text("")
+
+
+async def test_a_message_is_deleted_while_it_is_answered(chat: Chat, ranch: Ranch) -> None:
+    ranch.play_after(asyncio.Event(), [Delta(0, "Once", [10])], 1.0)
+    await chat.write("Tell a story")
+    await expect(chat.said).to_have_text("Once")
+    await (await chat.hover(chat.page.locator("article.user"), "Delete")).click()
+    await chat.page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+    await until(lambda: len(ranch.aborted) == 1)
+    await expect(chat.mine).to_have_count(0)
+    await chat.page.wait_for_timeout(2500)
+    await expect(chat.page.get_by_role("log", name="Notices")).to_have_text("")

@@ -37,12 +37,14 @@ def f(x: int) -> str:  # a comment
     "settings", [{}, {"color_scheme": "dark"}, PHONE], ids=["light", "dark", "phone"]
 )
 async def test_axe_finds_nothing(settings: dict[str, Any], profile: Profiles, ranch: Ranch) -> None:
-    chat: Chat = await profile(**settings)
+    # What fades in or out has colours that nobody is to read.
+    chat: Chat = await profile(**settings, reduced_motion="reduce")
     await chat.open()
     await expect(chat.button("Model: shepherd")).to_be_visible()
     assert await findings(chat) == []
     ranch.play(Delta(0, ANSWER, [10], finish_reason="length"))
-    await chat.write("Show everything")
+    await chat.box.fill("Show everything")
+    await chat.button("Send").click()
     await expect(chat.page.locator(".katex")).to_have_count(1)
     await chat.ended()
     await chat.button("Answer again").click()
@@ -97,6 +99,50 @@ async def test_a_phone(profile: Profiles, ranch: Ranch) -> None:
         box = await chat.button(name).bounding_box()
         assert box is not None
         assert min(box["width"], box["height"]) >= 40
+
+
+async def test_a_drawer_has_the_keyboard_while_it_is_open(profile: Profiles) -> None:
+    chat: Chat = await profile(viewport={"width": 600, "height": 800})
+    await chat.open()
+    shower = chat.button("Show the sidebar")
+    await shower.focus()
+    await chat.page.keyboard.press("Enter")
+    await expect(chat.button("Hide the sidebar")).to_be_focused()
+    await expect(chat.page.locator("main")).to_have_js_property("inert", True)
+    search = chat.page.get_by_role("searchbox")
+    await search.fill("x")
+    await search.press("Escape")
+    await expect(search).to_have_value("")
+    await search.press("Escape")
+    await expect(chat.page.get_by_role("navigation", name="Chats")).to_have_count(0)
+    await expect(shower).to_be_focused()
+
+
+@pytest.mark.parametrize("path", ["/", "/compare", "/herd", "/settings"])
+async def test_nothing_is_wider_than_a_window_that_is_enlarged_fourfold(
+    path: str, profile: Profiles
+) -> None:
+    chat: Chat = await profile(viewport={"width": 320, "height": 256})
+    await chat.open(path)
+    await expect(chat.page.get_by_role("heading", level=1)).to_be_visible()
+    assert await chat.page.evaluate("document.documentElement.scrollWidth") == 320
+    for name in ("main", ".page, .chat-page, .compare"):
+        box = await chat.page.locator(name).first.bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= 320
+
+
+async def test_lines_on_a_phone(profile: Profiles, ranch: Ranch) -> None:
+    chat: Chat = await profile(**PHONE)
+    await chat.open()
+    echo(ranch)
+    await chat.box.tap()
+    await chat.page.keyboard.type("One")
+    await chat.page.keyboard.press("Enter")
+    await chat.page.keyboard.type("Two")
+    await expect(chat.mine).to_have_count(0)
+    await chat.button("Send").tap()
+    await expect(chat.mine).to_have_text("One\nTwo")
 
 
 async def test_all_by_keyboard(chat: Chat, ranch: Ranch) -> None:

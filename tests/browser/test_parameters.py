@@ -113,3 +113,18 @@ async def test_another_model_answers_when_it_is_chosen(chat: Chat, ranch: Ranch)
     assert len(ranch.request.prompt_token_ids) < 30
     await chat.page.reload()
     await expect(chat.button("Model: shepherd-raw")).to_be_visible()
+
+
+async def test_what_was_typed_is_kept_however_the_panel_is_closed(chat: Chat, ranch: Ranch) -> None:
+    echo(ranch)
+    await chat.panel()
+    system = chat.page.get_by_role("textbox", name="System prompt")
+    await system.fill("You are a llama.")
+    await chat.page.keyboard.press("Control+Period")
+    await expect(chat.button("1 parameter set")).to_be_visible()
+    await chat.panel()
+    await chat.page.get_by_role("textbox", name="Top k", exact=True).fill("7")
+    await chat.page.keyboard.press("Escape")
+    await expect(chat.button("2 parameters set")).to_be_visible()
+    await chat.ask("Hi", "Answer 1.")
+    assert ranch.request.sampling.top_k == 7

@@ -244,7 +244,7 @@ async def test_a_machine_without_a_network(chat: Chat) -> None:
 @pytest.mark.skipif(why_no_packages() != "", reason=why_no_packages())
 @pytest.mark.parametrize("settings", [{}, PHONE], ids=["desktop", "phone"])
 async def test_axe_finds_nothing(settings: dict[str, object], profile: Profiles) -> None:
-    chat: Chat = await profile(**settings)
+    chat: Chat = await profile(**settings, reduced_motion="reduce")
     await chat.open()
     await chat.box.fill(CAPITAL)
     await chat.button("Send").click()

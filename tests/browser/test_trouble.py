@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
+import pytest
 import uvicorn
 
 from server.engines.base import Delta
@@ -36,6 +38,19 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+class TestWithoutModels:
+    @pytest.fixture
+    def models(self) -> tuple[Mapping[str, Any], ...]:
+        return ({"id": "vectors", "kind": "embedding", "load": "on_demand"},)
+
+    async def test_that_is_said_and_nothing_can_be_asked(self, chat: Chat) -> None:
+        await expect(chat.page.get_by_text("This server has no model that chats.")).to_be_visible()
+        await expect(chat.button("Model: No model")).to_be_visible()
+        await chat.write("Hello?")
+        await expect(chat.mine).to_have_count(0)
+        await expect(chat.box).to_have_value("Hello?")
 
 
 async def test_a_busy_server_is_named_and_asked_again(chat: Chat, ranch: Ranch) -> None:

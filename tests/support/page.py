@@ -46,8 +46,15 @@ async def arrive(client: httpx.AsyncClient) -> httpx.AsyncClient:
     """The client with a visitor's cookie."""
     answer = await client.get("/ui/session")
     assert answer.json()["stored"] is True
-    assert re.fullmatch(r"[0-9a-f]{32}\.[0-9a-f]{64}", client.cookies[COOKIE])
+    assert re.fullmatch(r"[0-9a-f]{32}\.[0-9a-f]{64}", cookie(client)[1])
     return client
+
+
+def cookie(client: httpx.AsyncClient) -> tuple[str, str]:
+    """Name and value of the visitor's cookie that a client has."""
+    (found,) = client.cookies.items()
+    assert re.fullmatch(rf"{COOKIE}_[0-9a-f]{{8}}", found[0])
+    return found
 
 
 async def begin(client: httpx.AsyncClient, **fields: Any) -> str:

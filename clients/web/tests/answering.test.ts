@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { answer, newRun, speed } from '@/chat/answering';
 import { frames } from '@/chat/frames';
 import { continuing, newLine, requestFor } from '@/chat/lines';
@@ -109,6 +109,19 @@ describe('frames', () => {
     buffer.push('!');
     buffer.flush();
     expect(taken[1]).toBe('!');
+  });
+});
+
+describe('frames of a page that is hidden', () => {
+  it('come all the same, also where one was waited for', async () => {
+    vi.spyOn(window, 'requestAnimationFrame').mockReturnValue(1);
+    const taken: string[] = [];
+    const buffer = frames((text) => taken.push(text));
+    buffer.push('a');
+    await until(() => taken.length > 0);
+    buffer.push('b');
+    await until(() => taken.length > 1);
+    expect(taken).toEqual(['a', 'b']);
   });
 });
 

@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { inMemory, titleOf } from '@/api/memory';
 import type { Chat } from '@/api/types';
 import { parameters, parsed, stopLines, stopStrings, withSetting } from '@/chat/parameters';
+import { byTouch } from '@/composables/narrow';
 import { sends } from '@/composables/sends';
 import { match } from '@/composables/useShortcuts';
 import { bytes, preferred, setLocale, t } from '@/i18n';
@@ -55,6 +56,12 @@ describe('Enter', () => {
   it('sends, and with Shift does not', () => {
     preferences.enterSends = true;
     expect([press({}), press({ shiftKey: true }), press({ altKey: true })]).toEqual([true, false, false]);
+  });
+
+  it('is a new line on a keyboard on the screen, which has no other', () => {
+    Object.assign(byTouch, { matches: true });
+    expect([press({}), press({ ctrlKey: true })]).toEqual([false, true]);
+    Object.assign(byTouch, { matches: false });
   });
 
   it('takes a candidate while an input method is composing', () => {

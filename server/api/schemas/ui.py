@@ -6,7 +6,15 @@ import re
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from fastapi.exceptions import RequestValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from server.api.schemas.sampling import SamplingFields
@@ -16,6 +24,7 @@ _LONGEST_TITLE = 200
 _LONGEST_CONTENT = 2_000_000
 _LONGEST_SYSTEM = 200_000
 _MOST_OBJECT_BYTES = 16_384
+_DEEPEST = 20
 # Times of an imported file, in seconds: up to the year 5138.
 _LATEST = 1e11
 _UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
@@ -26,10 +35,19 @@ def _one_line(text: str) -> str:
 
 
 def _is_small(value: dict[str, Any]) -> dict[str, Any]:
+    if not _is_shallow(value, _DEEPEST):
+        limit = {"limit": _DEEPEST}
+        raise PydanticCustomError("too_deep", "must be at most {limit} levels deep", limit)
     if len(orjson.dumps(value)) > _MOST_OBJECT_BYTES:
         limit = {"limit": _MOST_OBJECT_BYTES}
         raise PydanticCustomError("too_long", "must be at most {limit} bytes of JSON", limit)
     return value
+
+
+def _is_shallow(value: Any, left: int) -> bool:
+    """Whether JSON is nested no deeper: hundreds of levels can be read, and not written again."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return left > 0 and all(_is_shallow(part, left - 1) for part in inside)
 
 
 Number = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]{1,80}$")]
@@ -145,7 +163,23 @@ class ImportedFile(BaseModel):
 
     format: Literal["corral-chats"]
     version: Literal[1]
-    chats: list[ImportedChat]
+    # Looked at one by one (`imported_chat`): a large file is not looked at in one go.
+    chats: list[Any]
+
+
+def imported_chat(value: Any, at: int) -> ImportedChat:
+    """A chat of a file, which is the file's ``at``-th.
+
+    Raises:
+        RequestValidationError: It is none.
+    """
+    try:
+        return ImportedChat.model_validate(value)
+    except ValidationError as error:
+        place = ("body", "chats", at)
+        raise RequestValidationError(
+            [{**problem, "loc": (*place, *problem["loc"])} for problem in error.errors()]
+        ) from None
 
 
 class Preset(_Body):

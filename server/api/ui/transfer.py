@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from fastapi.responses import StreamingResponse
 
 from server.api.dependencies import Stored
 from server.api.responses.items import new_id
-from server.api.schemas.ui import ImportedChat, ImportedFile, kept
+from server.api.schemas.ui import ImportedChat, ImportedFile, imported_chat, kept
 from server.api.ui.bodies import message_body
 from server.api.ui.parts import JSON, PRIVATE, shown_chat, ui_router
 from server.api.ui.visitors import Visitor
@@ -57,8 +58,12 @@ async def export_chat(
 @router.post("/import", dependencies=JSON)
 async def import_chats(body: ImportedFile, storage: Stored, owner: Visitor) -> dict[str, Any]:
     """Keep all chats of a file beside those there are, or none of them; their ids are made anew."""
-    await storage.chat_transfer.put(owner, [_renumbered(chat) for chat in body.chats])
-    return {"imported": len(body.chats)}
+    chats = []
+    for at, chat in enumerate(body.chats):
+        chats.append(_renumbered(imported_chat(chat, at)))
+        await asyncio.sleep(0)  # others' answers go on meanwhile
+    await storage.chat_transfer.put(owner, chats)
+    return {"imported": len(chats)}
 
 
 async def _file(parts: AsyncIterator[bytes], name: str, media_type: str) -> StreamingResponse:

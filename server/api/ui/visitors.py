@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Annotated, Final, cast
 
 from fastapi import Depends, Request, Response
@@ -13,6 +14,7 @@ from fastapi import Depends, Request, Response
 from server.api.auth import KeyRing, Unauthorized
 from server.storage.secrets import Secrets
 
+# The beginning of its name.
 COOKIE: Final = "corral_visitor"
 _SIGNED_WITH: Final = "visitors"
 _YEAR_S: Final = 365 * 24 * 3600
@@ -38,21 +40,32 @@ class Visitors:
         """
         self._secret = await self._secrets.get(_SIGNED_WITH)
 
-    async def known(self, cookie: str) -> str | None:
-        """Who brings this cookie; None: it is not one of ours.
+    async def known(self, cookies: Mapping[str, str]) -> str | None:
+        """Who brings these cookies; None: none of them is ours.
 
         Raises:
             StorageFailed: The database cannot be used now.
         """
-        match = _VALUE.fullmatch(cookie)
+        match = _VALUE.fullmatch(cookies.get(await self.name(), ""))
         if match is None:
             return None
         visitor, signature = match.groups()
         genuine = hmac.compare_digest(signature, await self._signature(visitor))
         return visitor if genuine else None
 
-    async def cookie(self, visitor: str) -> str:
-        """The cookie by which ``visitor`` is known.
+    async def name(self) -> str:
+        """What the cookie is called: another name for each database.
+
+        Cookies know no ports. Under one name, the servers of two databases on one machine would
+        take away each other's visitors.
+
+        Raises:
+            StorageFailed: The database cannot be used now.
+        """
+        return f"{COOKIE}_{(await self._signature('name'))[:8]}"
+
+    async def value(self, visitor: str) -> str:
+        """What is in the cookie by which ``visitor`` is known.
 
         Raises:
             StorageFailed: The database cannot be used now.
@@ -78,10 +91,10 @@ async def greet(request: Request, response: Response) -> None:
         StorageFailed: The database cannot be used now.
     """
     visitors: Visitors = request.app.state.visitors
-    known = await visitors.known(request.cookies.get(COOKIE, ""))
+    known = await visitors.known(request.cookies)
     response.set_cookie(
-        COOKIE,
-        await visitors.cookie(known or new_visitor()),
+        await visitors.name(),
+        await visitors.value(known or new_visitor()),
         max_age=_YEAR_S,
         httponly=True,
         samesite="strict",
@@ -94,7 +107,7 @@ async def _visitor(request: Request) -> str:
     if keys:
         return cast("str", request.state.owner)
     visitors: Visitors = request.app.state.visitors
-    visitor = await visitors.known(request.cookies.get(COOKIE, ""))
+    visitor = await visitors.known(request.cookies)
     if visitor is None:
         raise Unauthorized(
             "This browser is not known here yet. GET /ui/session gives it a cookie.",

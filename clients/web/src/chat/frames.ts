@@ -13,7 +13,9 @@ export interface Frames {
 
 export function frames(take: (text: string) => void): Frames {
   let pending = '';
-  let waiting = false;
+  /** The frame that is waited for; 0: none. */
+  let waiting = 0;
+  let turn = 0;
   let cost = 0;
   let lastAt = 0;
 
@@ -29,20 +31,21 @@ export function frames(take: (text: string) => void): Frames {
     });
   }
 
-  function frame(): void {
-    waiting = false;
+  function frame(mine: number): void {
+    if (waiting !== mine) return;
+    waiting = 0;
     flush();
   }
 
   function push(text: string): void {
     pending += text;
     if (waiting) return;
-    waiting = true;
-    const rest = cost * REST - (performance.now() - lastAt);
-    // Hidden pages have no frames.
-    if (document.hidden) setTimeout(frame, HIDDEN_MS);
-    else if (rest > 0) setTimeout(() => requestAnimationFrame(frame), rest);
-    else requestAnimationFrame(frame);
+    const mine = (waiting = ++turn);
+    const rest = Math.max(0, cost * REST - (performance.now() - lastAt));
+    if (rest > 0) setTimeout(() => requestAnimationFrame(() => frame(mine)), rest);
+    else requestAnimationFrame(() => frame(mine));
+    // Hidden pages have no frames, and a page may be hidden while it waits for one.
+    setTimeout(() => frame(mine), rest + HIDDEN_MS);
   }
 
   return { push, flush };

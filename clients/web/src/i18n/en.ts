@@ -55,6 +55,7 @@ export const en = {
   'data.noJson': 'That file is no export of Corral.',
   'data.text': 'Chats are kept by the server. An export holds all of yours, with every branch.',
   'data.title': 'Chats',
+  'empty.noModel': 'This server has no model that chats.',
   'empty.title': 'What shall the herd chew on?',
   'error.adminClosed': 'This server does not let you do that.',
   'error.cutOff': 'The answer broke off: the connection was lost.',

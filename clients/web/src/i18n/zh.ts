@@ -57,6 +57,7 @@ export const zh: Words = {
   'data.noJson': '该文件不是 Corral 的导出文件。',
   'data.text': '对话保存在服务器上。导出文件包含您的全部对话及其所有版本。',
   'data.title': '对话',
+  'empty.noModel': '这台服务器没有可以聊天的模型。',
   'empty.title': '想聊点什么？',
   'error.adminClosed': '此服务器不允许您这样做。',
   'error.cutOff': '回答中断：连接已断开。',
