@@ -105,6 +105,27 @@ class Message(Form):
     content: str
 
 
+class TextPart(Form):
+    """A part of what is said."""
+
+    type: Literal["text"]
+    text: str
+
+
+class Turn(Form):
+    """A turn of a held-out conversation. A user's may have parts: a format like Alpaca's puts the
+    second into a place of its own."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str | list[TextPart]
+
+    @model_validator(mode="after")
+    def _an_answer_is_one_text(self) -> Turn:
+        if self.role == "assistant" and not isinstance(self.content, str):
+            raise ValueError("an assistant's content must be text")
+        return self
+
+
 class Item(Form):
     """One question.
 

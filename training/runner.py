@@ -61,6 +61,7 @@ def run(
     """
     transformers_logging.disable_progress_bar()
     state = PartialState(cpu=not torch.cuda.is_available())
+    _require_launch(state.num_processes)
     folder = RunFolder(recipe.folder)
     checkpoint = None
     if state.is_main_process:
@@ -75,6 +76,17 @@ def run(
     _train(trainer, stopper, folder, checkpoint, held_out is not None)
     save_results(trainer, tokenizer, recipe, base, folder)
     return folder if state.is_main_process else None
+
+
+def _require_launch(processes: int) -> None:
+    """Several GPUs take a process each; which of both is meant, one process cannot know."""
+    gpus = torch.cuda.device_count()
+    if processes == 1 and gpus > 1:
+        raise TrainingError(
+            f"This machine has {gpus} GPUs. Train on all of them: accelerate launch --config_file "
+            f"recipes/accelerate/fsdp2.yaml --num_processes {gpus} -m training RECIPE; or on one: "
+            "set CUDA_VISIBLE_DEVICES=0"
+        )
 
 
 def leave_group() -> None:

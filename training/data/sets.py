@@ -17,7 +17,14 @@ from typing import Any, Final, NamedTuple
 
 from server.errors import Problem
 from training.data.reading import RawRow, read_rows
-from training.data.shapes import Conversation, RowError, as_row, detect_shape, read_conversation
+from training.data.shapes import (
+    Conversation,
+    RowError,
+    as_openai_row,
+    as_row,
+    detect_shape,
+    read_conversation,
+)
 from training.errors import DataError
 from training.recipe import DataSet, Recipe
 
@@ -137,11 +144,11 @@ def number_of(conversation: Conversation, seed: int) -> int:
 
 
 def write_conversations(path: Path, rows: Iterable[Row]) -> int:
-    """Write conversations as JSON lines in the shape ``messages``; returns how many."""
+    """Write conversations as JSON lines of OpenAI's messages; returns how many."""
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            line = as_row(row.conversation) | {"set": row.set_name}
+            line = as_openai_row(row.conversation) | {"set": row.set_name}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             count += 1
     return count

@@ -129,6 +129,19 @@ def as_row(conversation: Conversation) -> dict[str, Any]:
     return {"messages": rows, **tools}
 
 
+def as_openai_row(conversation: Conversation) -> dict[str, Any]:
+    """The same for programs that know OpenAI's messages alone: an Alpaca input is a second part.
+
+    It renders as the conversation does, in every format.
+    """
+    row = as_row(conversation)
+    for message in row["messages"]:
+        if (text := message.pop("input", None)) is not None:
+            parts = (message["content"], text)
+            message["content"] = [{"type": "text", "text": part} for part in parts]
+    return row
+
+
 def _wrongs(messages: Sequence[Message]) -> Iterator[Wrong]:
     answers = [m for m in messages if m.role == "assistant"]
     if not any(m.text.strip() or m.extra for m in answers):

@@ -179,6 +179,15 @@ def test_an_earlier_run_is_not_overwritten(ranch: Path, tmp_path: Path) -> None:
     assert (strangers / "thesis.txt").read_text() == "dear"
 
 
+def test_several_gpus_are_not_used_by_chance(
+    ranch: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(TrainingError, match=r"has 4 GPUs.*--num_processes 4 -m training"):
+        run_tiny(tiny_recipe(tmp_path / "run"), ranch)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_does_not_go_on_with_other_rows(ranch: Path, tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path / "run", schedule={"steps": 1})
     run_tiny(recipe, ranch)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from evaluation.loading import read_held_out
+from server.prompts.catalog import get_format
+from server.prompts.formatter import Formatter
+from server.prompts.tokenizer import PromptTokenizer
 from tests.unit.training.support import alpaca, located, recipe_of, written
 from training.data.sets import (
     Counts,
@@ -19,6 +24,7 @@ from training.data.sets import (
 from training.data.shapes import read_conversation
 from training.errors import DataError
 from training.recipe import Recipe
+from training.rendering import token_rows
 
 
 def two_sets(a: float = 1.0, b: float = 1.0, **fields: object) -> Recipe:
@@ -151,17 +157,29 @@ def test_a_limit_takes_the_first_rows(tmp_path: Path) -> None:
     assert len(list(training_rows(sets, recipe, 0))) == 7
 
 
-def test_what_is_held_out_is_written_for_the_evaluation(tmp_path: Path) -> None:
+def test_what_is_held_out_is_written_for_the_evaluation(
+    tmp_path: Path, tokenizer_of: Callable[[str], PromptTokenizer]
+) -> None:
     recipe = recipe_of(held_out=5)
-    sets = located(recipe, written(tmp_path / "a.jsonl", alpaca(20)))
+    rows = [row | {"input": f"with {n}"} for n, row in enumerate(alpaca(20))]
+    sets = located(recipe, written(tmp_path / "a.jsonl", rows))
     cut = survey(sets, recipe).cut
     path = tmp_path / "held_out.jsonl"
     assert write_conversations(path, held_out_rows(sets, recipe, cut)) == 5
+
     again = recipe_of(held_out=None)
     read = list(training_rows(located(again, path), again, 0))
-    assert [r.conversation for r in read] == [
-        r.conversation for r in held_out_rows(sets, recipe, cut)
-    ]
+    for name in ("alpaca", "chatml"):
+        formatter = Formatter(get_format(name), tokenizer_of("llama"))
+        assert [list(token_rows(formatter, row.conversation)) for row in read] == [
+            list(token_rows(formatter, row.conversation))
+            for row in held_out_rows(sets, recipe, cut)
+        ]
+    found = read_held_out(path)
+    assert [conversation.where for conversation in found] == [f"{path}:{n}" for n in range(1, 6)]
+    ask, tell = found[0].messages
+    assert [part.model_dump()["text"] for part in ask.content][1].startswith("with ")  # type: ignore[union-attr]
+    assert str(tell.content).startswith("It is ")
 
 
 def test_numbers_depend_on_content_and_seed_alone() -> None:
