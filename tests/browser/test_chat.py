@@ -21,6 +21,7 @@ async def test_the_first_chat(chat: Chat, ranch: Ranch) -> None:
     # It is shown while it is written.
     await expect(chat.said).to_have_text("The capital of")
     await expect(chat.button("Stop")).to_be_visible()
+    await chat.page.wait_for_timeout(200)  # long enough to tell how fast it is
     more.set()
     await expect(chat.said).to_have_text("The capital of France is Paris.")
     await chat.ended()

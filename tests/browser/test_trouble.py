@@ -165,3 +165,21 @@ async def test_a_machine_without_a_network(chat: Chat, ranch: Ranch) -> None:
     await chat.box.press("Enter")
     await expect(chat.said.last).to_have_text("Answer 2.")
     chat.errors.clear()
+
+
+class TestAShortMemory:
+    @pytest.fixture
+    def models(self) -> tuple[Mapping[str, Any], ...]:
+        context = {"length": 128, "overflow": "drop_oldest"}
+        return ({"id": "forgetful", "template": "chatml", "context": context},)
+
+    async def test_what_was_left_out_is_said(self, chat: Chat, ranch: Ranch) -> None:
+        echo(ranch)
+        await chat.ask("One " * 8, "Answer 1.")
+        dropped = chat.answers.last.get_by_text("did not fit and were left out.")
+        await expect(dropped).to_have_count(0)
+        await chat.ask("Two " * 8, "Answer 2.")
+        await chat.ask("Three " * 8, "Answer 3.")
+        await expect(dropped).to_be_visible()
+        await chat.page.reload()
+        await expect(dropped).to_be_visible()

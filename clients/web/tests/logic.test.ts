@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { inMemory, titleOf } from '@/api/memory';
 import type { Chat } from '@/api/types';
+import { readable } from '@/chat/pieces';
 import { parameters, parsed, stopLines, stopStrings, withSetting } from '@/chat/parameters';
 import { byTouch } from '@/composables/narrow';
 import { sends } from '@/composables/sends';
@@ -209,5 +210,19 @@ describe('comparing begins with', () => {
   it('all models where weights have but one', () => {
     expect(stages([...herd, made('lone', 'lone')], 'lone')).toEqual(['chat', 'other', 'raw', 'alpaca']);
     expect(stages([], null)).toEqual([]);
+  });
+});
+
+describe('tokens', () => {
+  it('of bytes are read as the text they are', () => {
+    expect(readable(['<|im_start|>', 'user', 'Ċ', 'ĠHello', 'ä½łå¥½', 'Ã©'])).toEqual([
+      '<|im_start|>', 'user', '⏎', '·Hello', '你好', 'é',
+    ]);
+    // Half a character, and what is no spelling of bytes.
+    expect(readable(['Ġ', 'ä½', '<｜end｜>'])).toEqual(['·', '\\xe4\\xbd', '<｜end｜>']);
+  });
+
+  it('of other vocabularies keep their letters', () => {
+    expect(readable(['▁the', 'é', 'a b', '<0x0A>'])).toEqual(['·the', 'é', 'a·b', '<0x0A>']);
   });
 });

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks import cli, cold_start, contention, profile_stream, throughput
+from benchmarks import cli, cold_start, contention, page, profile_stream, throughput
 from benchmarks.errors import BenchError
 from benchmarks.load import Load, Measured
 from benchmarks.ratios import missed
@@ -55,6 +55,26 @@ def test_throughput_refuses_servers_that_read_different_prompts() -> None:
     longer = replace(MEASURED, input_tokens=1100)
     with pytest.raises(BenchError, match="different prompts: 1100 and 1024"):
         throughput.compare([run("Corral", 1, longer), run("vLLM", 1, MEASURED)])
+
+
+def test_the_page_is_judged_by_the_median_of_its_rounds() -> None:
+    options = argparse.Namespace(tokens=2000, chats=10_000, messages=2000)
+    rapid = {
+        "bytes": 146.0, "open": 0.5, "key": 12.0, "key_p99": 40.0, "key_worst": 90.0,
+        "list": 0.3, "search": 0.3, "long": 0.4,
+    }  # fmt: skip
+    found = page.report([rapid, rapid | {"key_p99": 60.0}, rapid], options)
+    assert found.missed == []
+    assert found.table[4] == [
+        "key while an answer is written, 99th of 100", "40 ms", "40–60", "≤ 50", "kept"
+    ]  # fmt: skip
+    assert found.table[5][3:] == ["", ""]
+    slow = page.report([rapid | {"key_p99": 60.0, "list": 1.5}], options)
+    assert slow.missed == [
+        "key while an answer is written, 99th of 100: 60 ms, limit ≤ 50",
+        "reload until the newest of 10,000 chats is shown: 1.5 s, limit ≤ 1",
+    ]
+    assert slow.table[6][1:] == ["1.5 s", "", "≤ 1", "missed"]
 
 
 def test_cold_start_has_its_limit_on_the_first_token() -> None:
