@@ -99,10 +99,23 @@ class Rules(Form):
 
 
 class Message(Form):
-    """A turn that comes before the prompt."""
+    """One turn of a conversation.
+
+    Args:
+        input: What an instruction is about, where a data set keeps it apart as Alpaca's does.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str
+    input: str | None = None
+
+    def as_openai(self) -> dict[str, Any]:
+        """As it is sent. An ``input`` becomes a second part of the content: formats that have a
+        place for it put it there, others behind the instruction."""
+        if not self.input:
+            return {"role": self.role, "content": self.content}
+        parts = [{"type": "text", "text": text} for text in (self.content, self.input)]
+        return {"role": self.role, "content": parts}
 
 
 class Item(Form):
@@ -131,9 +144,9 @@ class Item(Form):
         return self
 
     @property
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         """The conversation in OpenAI's form."""
-        said = [message.model_dump() for message in self.before]
+        said = [message.as_openai() for message in self.before]
         return [*said, {"role": "user", "content": self.prompt}]
 
 
