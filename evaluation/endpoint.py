@@ -22,7 +22,7 @@ from openai import AsyncOpenAI
 from evaluation.endpoint_errors import NoSuchPath, translated
 from evaluation.errors import CannotScore, EndpointError, RequestRefused
 
-Messages: TypeAlias = Sequence[Mapping[str, str]]
+Messages: TypeAlias = Sequence[Mapping[str, Any]]
 RETRIES = 4
 _FEW = 2  # tokens that no context is too short for
 

@@ -98,13 +98,6 @@ class Rules(Form):
         return self
 
 
-class Message(Form):
-    """A turn that comes before the prompt."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
 class TextPart(Form):
     """A part of what is said."""
 
@@ -112,18 +105,38 @@ class TextPart(Form):
     text: str
 
 
-class Turn(Form):
-    """A turn of a held-out conversation. A user's may have parts: a format like Alpaca's puts the
-    second into a place of its own."""
+class Message(Form):
+    """One turn of a conversation.
+
+    Args:
+        content: What is said; of a user also in parts.
+        input: What an instruction is about, where a data set keeps it apart as Alpaca's does.
+    """
 
     role: Literal["system", "user", "assistant"]
     content: str | list[TextPart]
+    input: str | None = None
 
     @model_validator(mode="after")
-    def _an_answer_is_one_text(self) -> Turn:
+    def _an_answer_is_one_text(self) -> Message:
         if self.role == "assistant" and not isinstance(self.content, str):
             raise ValueError("an assistant's content must be text")
         return self
+
+    @property
+    def texts(self) -> list[str]:
+        """Everything that is said."""
+        said = self.content
+        parts = [said] if isinstance(said, str) else [part.text for part in said]
+        return [*parts, self.input] if self.input else parts
+
+    def as_openai(self) -> dict[str, Any]:
+        """As it is sent. An ``input`` becomes a second part of the content: formats that have a
+        place for it put it there, others behind the instruction."""
+        if isinstance(self.content, str) and not self.input:
+            return {"role": self.role, "content": self.content}
+        parts = [{"type": "text", "text": text} for text in self.texts]
+        return {"role": self.role, "content": parts}
 
 
 class Item(Form):
@@ -152,9 +165,9 @@ class Item(Form):
         return self
 
     @property
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         """The conversation in OpenAI's form."""
-        said = [message.model_dump() for message in self.before]
+        said = [message.as_openai() for message in self.before]
         return [*said, {"role": "user", "content": self.prompt}]
 
 

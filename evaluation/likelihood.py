@@ -76,7 +76,7 @@ def _as_record(scores: list[tuple[float, int]], form: str) -> dict[str, Any]:
 
 def loss_key(model: str, conversation: Conversation) -> str:
     """Of a conversation's result."""
-    said = [message.model_dump() for message in conversation.messages]
+    said = [message.as_openai() for message in conversation.messages]
     return digest({"kind": "loss", "model": model, "messages": said})
 
 
@@ -97,7 +97,7 @@ def loss_jobs(
 
 async def _score(endpoint: Endpoint, model: str, conversation: Conversation) -> dict[str, Any]:
     """Nats over the answers' own tokens, and over the token that ends each where there is one."""
-    messages = [message.model_dump() for message in conversation.messages]
+    messages = [message.as_openai() for message in conversation.messages]
     answers = [
         number
         for number, message in enumerate(messages)
@@ -112,7 +112,7 @@ async def _score(endpoint: Endpoint, model: str, conversation: Conversation) -> 
 
 
 async def score_answer(
-    endpoint: Endpoint, model: str, messages: Sequence[dict[str, str]]
+    endpoint: Endpoint, model: str, messages: Sequence[dict[str, Any]]
 ) -> dict[str, float]:
     """The likelihood of a conversation's last message, given what comes before it.
 

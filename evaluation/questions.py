@@ -65,7 +65,8 @@ def question_jobs(
 
 def as_text(item: Item) -> str:
     """A conversation as a model sees it that knows no roles."""
-    return "\n".join(message["content"] for message in item.messages)
+    said = [text for one in item.before for text in one.texts]
+    return "\n".join([*said, item.prompt])
 
 
 def _asker(

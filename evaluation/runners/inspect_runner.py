@@ -12,7 +12,7 @@ from typing import Any
 
 from evaluation.endpoint import Answer
 from evaluation.errors import EndpointError
-from evaluation.items import Rules, Task
+from evaluation.items import Message, Rules, Task
 from evaluation.jobs import Progress
 from evaluation.options import Options
 from evaluation.runners.grouping import Group, groups, keep, rules_of
@@ -64,7 +64,10 @@ def _as_task(group: Group, options: Options) -> Any:
             [
                 Sample(
                     id=item.id,
-                    input=[_message(message) for message in item.messages],
+                    input=[
+                        *(_message(message) for message in item.before),
+                        _message(Message(role="user", content=item.prompt)),
+                    ],
                     target=item.reference or "",
                     metadata={"rules": rules_of(item), "echo": group.task.echo(item)},
                 )
@@ -84,7 +87,7 @@ def _as_task(group: Group, options: Options) -> Any:
     )
 
 
-def _message(message: dict[str, str]) -> Any:
+def _message(message: Message) -> Any:
     from inspect_ai.model import ChatMessageAssistant, ChatMessageSystem, ChatMessageUser
 
     kinds = {
@@ -92,7 +95,7 @@ def _message(message: dict[str, str]) -> Any:
         "user": ChatMessageUser,
         "assistant": ChatMessageAssistant,
     }
-    return kinds[message["role"]](content=message["content"])
+    return kinds[message.role](content="\n".join(message.texts))
 
 
 def _rules_scorer() -> Any:

@@ -80,7 +80,7 @@ def by_transformers(rows: list[list[dict[str, str]]]) -> list[dict[str, float]]:
 
 async def test_the_loss_is_that_of_transformers(server: Server) -> None:
     rows = [
-        [message.model_dump() for message in row.messages]
+        [message.as_openai() for message in row.messages]
         for row in read_held_out(HELD_OUT)
         if len(row.messages) == 2
     ][:8]

@@ -16,6 +16,7 @@ MODELS = (
     {"id": "tiny", "template": "chatml"},
     {"id": "other", "template": "chatml", "aliases": ["alias"]},
     {"id": "plain", "template": "raw"},
+    {"id": "alpaca", "template": "alpaca"},
     {"id": "short", "template": "chatml", "context": {"length": 64}},
 )
 

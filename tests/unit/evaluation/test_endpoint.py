@@ -53,7 +53,7 @@ async def a_server(reply: Reply) -> AsyncGenerator[Endpoint, None]:
 
 
 async def test_models_and_version(endpoint: Endpoint) -> None:
-    assert await endpoint.models() == ["tiny", "other", "plain", "short"]
+    assert await endpoint.models() == ["tiny", "other", "plain", "alpaca", "short"]
     assert await endpoint.version() is not None
 
 
@@ -208,7 +208,7 @@ async def test_the_key_is_sent(model_directory: Path, tmp_path: Path) -> None:
     ranch = Ranch(model_directory, tmp_path / "c", MODELS, keys=["sk-secret"])
     async with listening(ranch) as url:
         right = Endpoint(f"{url}/v1", "sk-secret", retries=0)
-        assert len(await right.models()) == 4
+        assert len(await right.models()) == 5
         wrong = Endpoint(f"{url}/v1", "sk-other", retries=0)
         with pytest.raises(KeyRefused):
             await wrong.models()

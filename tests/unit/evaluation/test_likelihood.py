@@ -76,3 +76,17 @@ async def test_the_right_answer_is_no_part_of_what_is_asked(endpoint: Endpoint) 
     (other,) = choice_jobs(endpoint, "tiny", [choices(answer=1)])
     (another,) = choice_jobs(endpoint, "tiny", [choices(choices=["a", "b"])])
     assert one.key == other.key != another.key
+
+
+async def test_what_an_instruction_is_about_goes_where_the_format_has_it(
+    endpoint: Endpoint, ranch: Ranch
+) -> None:
+    message = Message(role="user", content="Sort.", input="b a")
+    other = Message(role="user", content="Sort.\nb a")
+    alpaca = await endpoint.conversation_ids("alpaca", [message.as_openai()])
+    own = [{"role": "user", "content": "Sort.", "input": "b a"}]
+    assert alpaca == await endpoint.conversation_ids("alpaca", own)
+    assert alpaca != await endpoint.conversation_ids("alpaca", [other.as_openai()])
+    # A format without a place for it has it behind the instruction.
+    chatml = await endpoint.conversation_ids("tiny", [message.as_openai()])
+    assert chatml == await endpoint.conversation_ids("tiny", [other.as_openai()])

@@ -114,7 +114,7 @@ def test_what_a_user_says_may_have_parts(tmp_path: Path) -> None:
     answer = {"role": "assistant", "content": "3"}
     row = {"messages": [{"role": "user", "content": parts}, answer]}
     (read,) = read_held_out(task_file(tmp_path / "h.jsonl", json.dumps(row)))
-    assert [message.model_dump() for message in read.messages] == row["messages"]
+    assert [message.as_openai() for message in read.messages] == row["messages"]
     wrong = {"messages": [row["messages"][0], answer | {"content": parts}]}
     with pytest.raises(WrongInput, match="an assistant's content must be text"):
         read_held_out(task_file(tmp_path / "w.jsonl", json.dumps(wrong)))

@@ -151,7 +151,9 @@ async def test_a_report_can_be_made_again_without_the_server(
 async def test_a_model_that_is_not_there(
     options: Callable[..., Options], ranch: Ranch, connect: Connect, quiet: Quiet
 ) -> None:
-    with pytest.raises(ModelMissing, match=r"no model nobody; it has tiny, other, plain, short$"):
+    with pytest.raises(
+        ModelMissing, match=r"no model nobody; it has tiny, other, plain, alpaca, short$"
+    ):
         await evaluate(options("tiny", "nobody"), connect, quiet)
     assert ranch.requests == []
 

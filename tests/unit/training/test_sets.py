@@ -178,7 +178,7 @@ def test_what_is_held_out_is_written_for_the_evaluation(
     found = read_held_out(path)
     assert [conversation.where for conversation in found] == [f"{path}:{n}" for n in range(1, 6)]
     ask, tell = found[0].messages
-    assert [part.model_dump()["text"] for part in ask.content][1].startswith("with ")  # type: ignore[union-attr]
+    assert ask.texts[1].startswith("with ")
     assert str(tell.content).startswith("It is ")
 
 
