@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
-import socket
-from collections.abc import AsyncGenerator, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
 import pytest_asyncio
 
 from tests.browser.conftest import Profiles
+from tests.browser.real import LLAMAS, UNREACHABLE, endless, exactly, patience
 from tests.browser.support import ATTACKS, PHONE, Chat, Route, expect, findings
 from tests.e2e.harness import (
     ALPACA,
@@ -22,49 +18,18 @@ from tests.e2e.harness import (
     INSTRUCT,
     PARIS,
     RAW,
-    Server,
-    a_server,
-    kill,
     shared_server,
 )
 from tests.support.web import why_no_packages
 
+__all__ = ["patience"]
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
-
-LLAMAS = "Tell me about llamas."
-UNREACHABLE = "The server cannot be reached. Trying again…"
-
-
-@pytest.fixture(autouse=True)
-def patience() -> Iterator[None]:
-    """A real model takes its time, and a busy machine more."""
-    expect.set_options(timeout=120_000)
-    yield
-    expect.set_options(timeout=20_000)
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def url(request: pytest.FixtureRequest) -> str:
     """The address of the real server, in place of a scripted one's."""
     return (await asyncio.to_thread(shared_server, request.config)).url
-
-
-async def exactly(chat: Chat, tokens: int | None = None) -> None:
-    """Have every answer of this chat be the model's likeliest, of so many tokens at most."""
-    await chat.panel()
-    await chat.set_number("Temperature", "0")
-    if tokens is not None:
-        await chat.set_number("Max tokens", str(tokens))
-    await chat.page.keyboard.press("Control+Period")
-
-
-async def endless(chat: Chat) -> None:
-    """Have a base model go on with a text, which it does until it may no longer."""
-    await chat.button(f"Model: {INSTRUCT}").click()
-    await chat.page.get_by_role("menuitemradio", name=RAW).click()
-    await exactly(chat, tokens=4000)
-    await chat.write(LLAMAS)
-    await expect(chat.said).to_have_text(re.compile(".{60}"))
 
 
 def running(url: str) -> int:
@@ -261,73 +226,3 @@ async def test_axe_finds_nothing(settings: dict[str, object], profile: Profiles)
             await expect(chat.page.locator("section.card")).to_have_count(1)
         await chat.page.wait_for_timeout(300)  # until it has faded in
         assert await findings(chat) == []
-
-
-class TestAServerOfItsOwn:
-    """What would disturb others: its model goes and comes, and it is killed."""
-
-    @pytest.fixture
-    def port(self) -> int:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            return int(listener.getsockname()[1])
-
-    @pytest.fixture
-    def url(self, port: int) -> str:
-        return f"http://127.0.0.1:{port}"
-
-    @contextlib.asynccontextmanager
-    async def serving(self, port: int, database: Path) -> AsyncGenerator[Server, None]:
-        """The server, with its model loaded."""
-        kept = f"sqlite:///{database}"
-        with a_server("--port", str(port), CORRAL_DATABASE_URL=kept) as server:
-            await asyncio.to_thread(server.wait_ready)
-            yield server
-
-    async def test_a_model_is_unloaded_and_loads_for_a_chat(
-        self, profile: Profiles, port: int, tmp_path: Path
-    ) -> None:
-        chat: Chat = await profile()
-        async with self.serving(port, tmp_path / "chats.db"):
-            await chat.open("/herd")
-            card = chat.page.locator("section.card").filter(has_text=INSTRUCT)
-            await expect(card).to_contain_text("ready")
-            await expect(card).to_contain_text(DIALOGUE)
-            await expect(card).to_contain_text("GB RAM")
-            await card.get_by_role("button", name="Unload").click()
-            await expect(card).to_contain_text("not loaded")
-            await chat.page.get_by_role("link", name="New chat", exact=True).click()
-            await exactly(chat)
-            await chat.write(CAPITAL)
-            await expect(chat.answers.get_by_role("progressbar")).to_be_visible()
-            await expect(chat.said).to_have_text(PARIS)
-            await chat.ended()
-            await chat.page.get_by_role("link", name="Herd").click()
-            await expect(card).to_contain_text("ready")
-
-    async def test_a_chat_outlives_kill_9(
-        self, profile: Profiles, port: int, tmp_path: Path
-    ) -> None:
-        chat: Chat = await profile()
-        banner = chat.page.get_by_text(UNREACHABLE)
-        async with self.serving(port, tmp_path / "chats.db") as server:
-            await chat.open()
-            await endless(chat)
-            # What is written for a while is kept while it is written.
-            await chat.page.wait_for_timeout(3000)
-            begun = (await chat.said.inner_text())[:40]
-            kill(server.process)
-            await expect(chat.answers.get_by_role("alert")).to_be_visible()
-            await expect(banner).to_be_visible()
-            await expect(chat.said).to_contain_text(begun)
-        async with self.serving(port, tmp_path / "chats.db"):
-            await expect(banner).to_have_count(0)
-            await chat.page.reload()
-            await expect(chat.mine).to_have_text([LLAMAS])
-            await expect(chat.said).to_contain_text(begun)
-            await expect(chat.answers).to_contain_text("Cut off")
-            await chat.button("Answer again").click()
-            await expect(chat.said).to_have_text(re.compile(".{60}"))
-            await chat.button("Stop").click()
-            await chat.ended()
-            await expect(chat.answers.get_by_role("group", name="Versions")).to_contain_text("2/2")
-        chat.errors.clear()  # the browser's own lines for connections that were refused
