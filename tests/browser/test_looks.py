@@ -104,6 +104,7 @@ async def test_a_phone(profile: Profiles, ranch: Ranch) -> None:
 async def test_a_drawer_has_the_keyboard_while_it_is_open(profile: Profiles) -> None:
     chat: Chat = await profile(viewport={"width": 600, "height": 800})
     await chat.open()
+    await expect(chat.box).to_be_focused()  # which is the last that the page does by itself
     shower = chat.button("Show the sidebar")
     await shower.focus()
     await chat.page.keyboard.press("Enter")

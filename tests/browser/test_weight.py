@@ -112,6 +112,7 @@ async def test_only_the_last_block_is_rendered_again(chat: Chat, ranch: Ranch) -
 
 async def made(chat: Chat, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """What the page's own API makes."""
+    await chat.page.request.get(f"{chat.url}/ui/session")  # the page may not have asked yet
     answer = await chat.page.request.post(
         chat.url + path, data=body, headers={"content-type": "application/json"}
     )

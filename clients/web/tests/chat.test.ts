@@ -1,6 +1,6 @@
 import { createPinia, setActivePinia } from 'pinia';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ChatRequest } from '@/api/types';
+import type { ChatRequest, Message } from '@/api/types';
 import { useChat } from '@/stores/chat';
 import { useChats } from '@/stores/chats';
 import { useModels } from '@/stores/models';
@@ -8,7 +8,7 @@ import { useNotices } from '@/stores/notices';
 import { useRuns } from '@/stores/runs';
 import { useSession } from '@/stores/session';
 import { useTalk } from '@/stores/talk';
-import { Fake, chunk, finish, refusal, stream, until } from './support/fake';
+import { Fake, chunk, finish, refusal, reply, stream, until } from './support/fake';
 
 let fake: Fake;
 let chat: ReturnType<typeof useChat>;
@@ -191,6 +191,26 @@ describe('a chat', () => {
     expect(chat.path[1]).toMatchObject({ content: 'Half', elsewhere: true });
     await vi.advanceTimersByTimeAsync(3000);
     expect(chat.path[1]).toMatchObject({ content: 'Half', elsewhere: false });
+    vi.useRealTimers();
+  });
+
+  it('keeps an answer as it ends, however slow the server is with what came before', async () => {
+    vi.useFakeTimers();
+    fake.answer = (_, signal) => stream([chunk('Hel', 1)], signal, true);
+    await talk.send('a');
+    await vi.advanceTimersByTimeAsync(100);
+    const place = `PATCH /ui/chats/${chat.chat?.id}/messages/${chat.path[1]?.id}`;
+    const saves = () => fake.asked.filter(({ method, path }) => `${method} ${path}` === place);
+    let go = (): void => undefined;
+    const slow = new Promise<void>((resolve) => (go = resolve));
+    fake.instead.set(place, () => slow.then(() => reply({})));
+    await vi.advanceTimersByTimeAsync(5000);
+    talk.stop();
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(saves().map(({ body }) => (body as Message).state)).toEqual(['partial']);
+    go();
+    await vi.advanceTimersByTimeAsync(100);
+    expect(saves().map(({ body }) => (body as Message).state)).toEqual(['partial', 'whole']);
     vi.useRealTimers();
   });
 

@@ -62,8 +62,10 @@ export const useRuns = defineStore('runs', () => {
       (error: unknown) => (session.failed(error), false),
     );
     if (stored) unsaved.add(entry);
+    // One after the other: a slow one that is overtaken would put back what it began with.
+    let saved: Promise<void> | null = null;
     const timer = setInterval(() => {
-      if (stored) void save(chat, line);
+      if (stored) saved ??= save(chat, line).finally(() => (saved = null));
     }, SAVE_EVERY_MS);
     await answer(request, line, run, signal);
     clearInterval(timer);
@@ -71,6 +73,7 @@ export const useRuns = defineStore('runs', () => {
     notices.speak(t(line.error ? 'say.failed' : run.stopped ? 'say.stopped' : 'say.finished'));
     if (line.error?.code === 'unreachable' || line.error?.code === 'cut_off') void check();
     if (!stored) return;
+    await saved;
     await save(chat, line);
     unsaved.delete(entry);
     await session.history.chat(chat).then(chats.put, () => undefined);
