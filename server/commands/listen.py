@@ -89,7 +89,8 @@ def listen(host: str, port: int) -> socket.socket:
     host = host.strip("[]")
     family, address = _resolve(host, port)
     try:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        # The protocol is named because asyncio turns off Nagle's algorithm only then.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     except OSError as error:
         raise _refusal(error, host, port) from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
