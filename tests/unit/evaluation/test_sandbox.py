@@ -75,6 +75,14 @@ async def test_loops_end(sandbox: Sandbox) -> None:
     assert time.monotonic() - begun < 15
 
 
+async def test_the_processors_time_is_limited_too(sandbox: Sandbox) -> None:
+    patient = Sandbox(Limits(seconds=20.0, cpu_seconds=1))
+    begun = time.monotonic()
+    wrong = await run_cases(patient, "def f(x):\n    while True: pass", SQUARE)
+    assert wrong == ["its code did not end in time"]
+    assert time.monotonic() - begun < 15
+
+
 @pytest.mark.parametrize(
     "escape",
     [

@@ -13,8 +13,14 @@ export const useHerd = defineStore('herd', () => {
   const session = useSession();
   const models = useModels();
   const state = shallowRef<HerdState | null>(null);
-  /** Why the server shows nothing of its engines: it wants an admin key, or has no admin API. */
-  const refused = ref<'key' | 'closed' | null>(null);
+  const answer = ref<'denied' | 'closed' | null>(null);
+  /** Why the server shows nothing of its engines: it wants an admin key, or has no admin API.
+   *  The session says which of the two it is, and may come later than the refusal. */
+  const refused = computed<'key' | 'closed' | null>(() => {
+    if (answer.value !== 'denied') return answer.value;
+    if (session.session === null) return null;
+    return session.session.admin === 'key' ? 'key' : 'closed';
+  });
   const wrongKey = ref(false);
   const engines = computed(() => state.value?.models.data ?? []);
   const devices = computed(() => state.value?.memory.devices ?? []);
@@ -24,9 +30,9 @@ export const useHerd = defineStore('herd', () => {
   async function follow(): Promise<void> {
     leave();
     const mine = (watching = new AbortController());
-    refused.value = null;
+    answer.value = null;
     wrongKey.value = false;
-    while (!mine.signal.aborted && refused.value === null) {
+    while (!mine.signal.aborted && answer.value === null) {
       try {
         for await (const news of watch(mine.signal)) {
           state.value = news;
@@ -36,19 +42,19 @@ export const useHerd = defineStore('herd', () => {
         if (mine.signal.aborted) return;
         handle(error);
       }
-      if (refused.value === null) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      if (answer.value === null) await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
     }
   }
 
   function handle(error: unknown): void {
     if (error instanceof ApiError && (error.status === 401 || error.status === 403)) {
       state.value = null;
-      refused.value = session.session?.admin === 'key' ? 'key' : 'closed';
+      answer.value = 'denied';
       // A key that was sent and is not taken; a person is told, and asked for another.
-      wrongKey.value = refused.value === 'key' && credentials.admin !== '';
+      wrongKey.value = credentials.admin !== '';
       if (error.status === 401) forget('admin');
     } else if (error instanceof ApiError && error.status === 404) {
-      refused.value = 'closed';
+      answer.value = 'closed';
     } else {
       session.failed(error);
     }
