@@ -90,8 +90,9 @@ async def test_typing_stays_quick_while_a_long_answer_is_written(chat: Chat, ran
     ]
     late = sum(duration > LATENCY_MS for duration in slow)
     assert typed > 50
-    # On a machine that does other things besides, one in fifty may have waited for those.
-    assert late <= typed / 50, sorted(slow)
+    # How many are late on a quiet machine is for `python -m benchmarks page`. Here others may be at
+    # work; a page that renders everything again with each token is late with every key.
+    assert late <= typed / 2, sorted(slow)
 
 
 async def test_only_the_last_block_is_rendered_again(chat: Chat, ranch: Ranch) -> None:
