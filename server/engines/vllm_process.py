@@ -66,6 +66,8 @@ def prepare(*, forkserver: bool, log_file: Path | None = None) -> None:
     logger = logging.getLogger("vllm")
     logger.addHandler(logging.StreamHandler(log_stream))
     logger.propagate = False
+    # At a first start, with adapters, it says that there is no Triton, of no use to a CPU.
+    logging.getLogger("torch._library.triton").setLevel(logging.ERROR)
     if forkserver:
         multiprocessing.forkserver.set_forkserver_preload(_PRELOAD)
         with _output_to(log_stream):
